@@ -1,0 +1,270 @@
+"""The values that cross every boundary: Segments, History, Batch, Memory, Output.
+
+    Batch ─┬─ row, known ───────── item encoder ──▶ items [M, D] ─┐
+           ├─ user, History ────── model.read ────▶ Memory ───────┼─ model.score ──▶ Output
+           └─ candidates, moment ─────────────────────────────────┘
+
+Nothing here is padded: what belongs together lies end to end, and `start` says where each owner's part begins.
+
+R requests, C candidates, E events, M distinct items, D width; U X N A B P fields of user, context, number, action,
+event number and shown.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, fields, replace
+from functools import cached_property
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+from torch.nn.utils.rnn import PackedSequence
+
+Device = torch.device | str
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Segments:
+    """N things of R owners, laid end to end: those of owner r are start[r] : start[r + 1]."""
+
+    start: Tensor  # int64 [R + 1]
+    total: int  # N
+    host: Tensor | None = None  # start, kept in host memory, so that sizes are known without waiting for a device
+
+    @classmethod
+    def of(cls, length: Tensor, device: Device = "cpu") -> Segments:
+        """Segments of these lengths (int64 [R], in host memory)."""
+        host = F.pad(length.cumsum(0), (1, 0))
+        return cls(start=host.to(device, non_blocking=True), total=int(host[-1]), host=host)
+
+    @staticmethod
+    def join(parts: Sequence[Segments]) -> Segments:
+        """The owners of all parts, one after another."""
+        return Segments.of(torch.cat([part.sizes for part in parts]), parts[0].start.device)
+
+    def each(self, copies: int, extra: int = 0) -> Segments:
+        """Every owner `copies` times over, with room for `extra` things at the end of each."""
+        return Segments.of((self.sizes + extra).repeat_interleave(copies), self.start.device)
+
+    def to(self, device: Device) -> Segments:
+        return replace(self, start=self.start.to(device, non_blocking=True), host=self._host)
+
+    @property
+    def owners(self) -> int:
+        return self.start.shape[0] - 1
+
+    @property
+    def _host(self) -> Tensor:
+        return self.start.cpu() if self.host is None else self.host
+
+    @cached_property
+    def sizes(self) -> Tensor:
+        """int64 [R] the lengths, in host memory."""
+        return self._host.diff()
+
+    @cached_property
+    def longest(self) -> int:
+        return int(self.sizes.max()) if self.owners else 0
+
+    @cached_property
+    def length(self) -> Tensor:
+        """int64 [R] how many things each owner has."""
+        return self.start[1:] - self.start[:-1]
+
+    @cached_property
+    def row(self) -> Tensor:
+        """int64 [N] whose each thing is. A one where an owner begins, then a running sum: nothing to wait for."""
+        inner = self.start[1:-1]
+        return self.start.new_zeros(self.total + 1).index_add(0, inner, torch.ones_like(inner)).cumsum(0)[:-1]
+
+    @cached_property
+    def position(self) -> Tensor:
+        """int64 [N] the place of each thing among its owner's."""
+        return torch.arange(self.total, device=self.start.device) - self.start.index_select(0, self.row)
+
+    def spread(self, value: Tensor) -> Tensor:
+        """[R, *] -> [N, *] to each thing its owner's value."""
+        return value.expand(self.total, *value.shape[1:]) if self.owners == 1 else value.index_select(0, self.row)
+
+    def sum(self, value: Tensor) -> Tensor:
+        """[N, *] -> [R, *]."""
+        return value.new_zeros(self.owners, *value.shape[1:]).index_add(0, self.row, value)
+
+    def mean(self, value: Tensor) -> Tensor:
+        """[N, *] -> [R, *]; 0 where an owner has nothing."""
+        length = self.length.clamp(min=1).to(value.dtype)
+        return self.sum(value) / length.view(-1, *[1] * (value.dim() - 1))
+
+    def softmax(self, logit: Tensor) -> Tensor:
+        """[N, *] -> float32 [N, *] that sums to 1 over the things of each owner."""
+        logit = logit.float()
+        row = self.row.view(-1, *[1] * (logit.dim() - 1)).expand_as(logit)
+        floor = logit.new_full((self.owners, *logit.shape[1:]), -torch.inf)
+        greatest = floor.scatter_reduce(0, row, logit.detach(), "amax")
+        exp = (logit - self.spread(greatest)).exp()
+        return exp / self.spread(self.sum(exp))
+
+    def pool(self, value: Tensor, weight: Tensor) -> Tensor:
+        """value [N, D], weight [N, C] -> [R, C, D], the sum of each owner's values by each weight; [N, C, D] is never made."""
+        (things, columns), owners = weight.shape, self.owners
+        weight = weight.to(value.dtype)
+        if owners == 1:
+            return (weight.t() @ value)[None]
+        if columns == 1:
+            return self.sum(value * weight)[:, None]
+        if things == 0:
+            return value.new_zeros(owners, columns, value.shape[-1]) + value.sum() + weight.sum()
+        index = torch.arange(things, device=value.device).repeat(columns)
+        offset = torch.arange(columns, device=value.device)[:, None] * things + self.start[:-1]
+        flat = F.embedding_bag(index, value, offset.reshape(-1), mode="sum", per_sample_weights=weight.t().reshape(-1))
+        return flat.view(columns, owners, -1).transpose(0, 1)
+
+    def top(self, score: Tensor, most: int) -> tuple[Tensor, Segments]:
+        """score [N, C] -> things int64 [P] of R * C owners: the `most` best of each owner by each column; of equals the earlier."""
+        columns = score.shape[1]
+        best = torch.argsort(score, dim=0, descending=True, stable=True)
+        best = best.gather(0, torch.argsort(self.row[best], dim=0, stable=True))  # owners together, best first
+        kept = Segments.of(self.sizes.clamp(max=most).repeat_interleave(columns), self.start.device)
+        return best[self.start[kept.row // columns] + kept.position, kept.row % columns], kept
+
+    def pad(self, value: Tensor) -> Tensor:
+        """[N, *] -> [R, longest, *], zeros where there is nothing. For self-attention inside nn/ only."""
+        out = value.new_zeros(self.owners * self.longest, *value.shape[1:])
+        return out.index_copy(0, self.row * self.longest + self.position, value).view(self.owners, self.longest, *value.shape[1:])
+
+    def unpad(self, value: Tensor) -> Tensor:
+        """[R, longest, *] -> [N, *]."""
+        return value.flatten(0, 1).index_select(0, self.row * self.longest + self.position)
+
+    @cached_property
+    def _steps(self) -> tuple[Tensor, Tensor, Tensor]:
+        """Step-major order [N], owners still going at each step [longest], each owner's rank by length [R]. Made on the host."""
+        host = Segments(start=self._host, total=self.total, host=self._host)
+        rank = torch.argsort(torch.argsort(self.sizes, descending=True, stable=True))
+        order = torch.argsort(host.position * max(self.owners, 1) + rank[host.row])
+        device = self.start.device
+        return order.to(device, non_blocking=True), torch.bincount(host.position), rank.to(device, non_blocking=True)
+
+    def pack(self, value: Tensor) -> PackedSequence:
+        """[N, *] for a recurrent net. Owners with nothing are left out; `last` puts their zeros back. Needs total > 0."""
+        order, going, _ = self._steps
+        return PackedSequence(value.index_select(0, order), going)
+
+    def unpack(self, packed: PackedSequence) -> Tensor:
+        """What a recurrent net made of `pack` -> [N, *]."""
+        return torch.empty_like(packed.data).index_copy(0, self._steps[0], packed.data)
+
+    def last(self, hidden: Tensor) -> Tensor:
+        """[owners with something, *], longest first -> [R, *]; 0 where an owner has nothing."""
+        missing = self.owners - hidden.shape[0]
+        return F.pad(hidden, (0, 0) * (hidden.dim() - 1) + (0, missing)).index_select(0, self._steps[2])
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class History:
+    """What R people did, oldest first: E events in all."""
+
+    item: Tensor  # int64 [E]      places in Batch.row
+    time: Tensor  # int64 [E]      unix milliseconds
+    action: Tensor  # int64 [E, A]   what else is known of an event (kind, rating, ...), encoded
+    number: Tensor  # float32 [E, B] numeric facts of an event, 0 and an indicator when missing
+    events: Segments  # E events of R requests
+    other: Tensor | None = None  # int64 [E]      places of items not chosen then (negatives for next-item losses), drawn by the loader
+
+    def take(self, rows: Tensor) -> History:
+        """These requests only (int64, in host memory), in this order, with repeats if wanted."""
+        kept = Segments.of(self.events.sizes[rows], self.item.device)
+        index = self.events.start[rows][kept.row] + kept.position
+        return replace(self, events=kept, **{name: value[index] for name, value in _tensors(self).items()})
+
+    def to(self, device: Device) -> History:
+        return replace(self, events=self.events.to(device), **_moved(self, device))
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Batch:
+    """R requests: one person, one moment, one past, C candidates each. Ids only, already encoded."""
+
+    row: Tensor  # int64 [M]       the distinct catalogue rows that this batch speaks of, found by the loader
+    known: Tensor  # bool [M]        False: treat the id as UNKNOWN (its attributes stay)
+    user: Tensor  # int64 [R, U]    id and profile
+    context: Tensor  # int64 [R, X]    the moment: hour, weekday, device, place, ...
+    number: Tensor  # float32 [R, N]  numeric profile and context
+    time: Tensor  # int64 [R]       the moment, unix milliseconds
+    item: Tensor  # int64 [R, C]    candidates: places in `row`
+    shown: Tensor  # int64 [R, C, P] facts of showing this candidate now (position, price bucket, source)
+    history: History
+    negative: Tensor | None = None  # int64 [R, n]    further items for sampled losses: places in `row`
+    negative_log_q: Tensor | None = None  # float32 [R, n]  log-probability with which each was drawn
+    label: Tensor | None = None  # float32 [R, C]  None when serving
+    weight: Tensor | None = None  # float32 [R, C]  sample weight; in training every slot is real
+
+    @property
+    def requests(self) -> int:
+        return self.item.shape[0]
+
+    def take(self, rows: Tensor) -> Batch:
+        """These requests only (int64, in host memory), in this order."""
+        kept = {name: value[rows] for name, value in _tensors(self).items() if name not in ("row", "known")}
+        return replace(self, history=self.history.take(rows), **kept)
+
+    def candidates(self, index: slice | Tensor) -> Batch:
+        """The same requests with some of their candidates: a slice of places, or int64 [R, c] to gather."""
+        return replace(self, **{n: _pick(v, index) for n, v in _tensors(self).items() if n in ("item", "shown", "label", "weight")})
+
+    def to(self, device: Device) -> Batch:
+        return replace(self, history=self.history.to(device), **_moved(self, device))
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Memory:
+    """All that a model keeps of R pasts. It knows no candidate, moment or batch mate; memories of several people join."""
+
+    segments: Segments  # of its N things: events or sessions
+    each: Mapping[str, Tensor] = field(default_factory=dict)  # [N, *]
+    whole: Mapping[str, Tensor] = field(default_factory=dict)  # [R, *]
+    events: Segments | None = None  # where a thing is several events: E events of N things
+
+    @staticmethod
+    def join(parts: Sequence[Memory]) -> Memory:
+        """The pasts of all parts, one after another."""
+        return Memory(
+            segments=Segments.join([part.segments for part in parts]),
+            each={name: torch.cat([part.each[name] for part in parts]) for name in parts[0].each},
+            whole={name: torch.cat([part.whole[name] for part in parts]) for name in parts[0].whole},
+            events=None if parts[0].events is None else Segments.join([p.events for p in parts if p.events is not None]),
+        )
+
+    @property
+    def bytes(self) -> int:
+        """What this memory takes, its segments included."""
+        held = [*self.each.values(), *self.whole.values(), self.segments.start]
+        return sum(value.numel() * value.element_size() for value in held + ([self.events.start] if self.events else []))
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Output:
+    """What a model says of a batch."""
+
+    logit: Tensor  # float32 [R, C]
+    attention: Tensor | None = None  # float32 [E, C]  say of each event on each candidate; made only when asked for
+    interest: Tensor | None = None  # float32 [R, C, K]  say of each interest or persona
+    member: Tensor | None = None  # float32 [E, K]  which interest an event belongs to
+    losses: Mapping[str, Tensor] = field(default_factory=dict)  # further scalars to minimise, by name
+
+
+def _tensors(value: History | Batch) -> dict[str, Tensor]:
+    found = {f.name: getattr(value, f.name) for f in fields(value)}
+    return {name: tensor for name, tensor in found.items() if isinstance(tensor, Tensor)}
+
+
+def _moved(value: History | Batch, device: Device) -> dict[str, Any]:
+    return {name: tensor.to(device, non_blocking=True) for name, tensor in _tensors(value).items()}
+
+
+def _pick(value: Tensor, index: slice | Tensor) -> Tensor:
+    if isinstance(index, slice):
+        return value[:, index]
+    return value.gather(1, index.view(*index.shape, *[1] * (value.dim() - 2)).expand(*index.shape, *value.shape[2:]))

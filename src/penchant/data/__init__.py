@@ -1,0 +1,1 @@
+"""From a raw log to batches: read, check, prepare, log, split, negatives, load."""

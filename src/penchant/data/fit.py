@@ -1,0 +1,108 @@
+"""The Encoding of a Log, fitted on the rows that train."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+from numpy.typing import NDArray
+
+from penchant.data.log import Log
+from penchant.encoding import Catalogue, Encoding, Floats, Ints, Scale, Vocabulary
+
+
+def fit(log: Log, train: Ints) -> Encoding:
+    """Vocabularies and scales of what stands in the training rows; the catalogue holds every item of the Log.
+
+    train: int64 positions in the Log. A value that only other rows have is UNKNOWN: no test id is in a vocabulary.
+    """
+    item = np.asarray(log.events["item"])[train]
+    count = np.bincount(item, minlength=len(log.items)).astype(np.int64)
+    users = np.unique(log.user_of(train))
+    rows: dict[str, Ints] = {"item": np.flatnonzero(count), "user": users, "action": train, "context": train}
+    vocabularies, scales = {}, {}
+    for group, name, field in log.schema.fields():
+        column = _column(log, group, name)
+        if column is None:
+            continue
+        if field.kind == "number":
+            scales[f"{group}.{name}"] = _scale(np.asarray(column)[rows[group]])
+        else:
+            used = column.take(pa.array(rows[group])).flatten().to_numpy() if field.kind == "categories" else np.asarray(column)[rows[group]]
+            places = np.unique(used)
+            vocabularies[f"{group}.{name}"] = Vocabulary(log.values[f"{group}.{name}"].take(pa.array(places[places > 0] - 1)))
+    return Encoding(
+        schema=log.schema,
+        users=Vocabulary(log.users.column("id").take(pa.array(users))),
+        catalogue=_catalogue(log, vocabularies, scales, count),
+        vocabularies=vocabularies,
+        scales=scales,
+    )
+
+
+def remap(log: Log, vocabularies: Mapping[str, Vocabulary], name: str) -> Ints:
+    """int64, the id of each place in the Log's values of a field; place 0 is absent, so UNKNOWN."""
+    return np.concatenate([[0], vocabularies[name].encode(log.values[name])]).astype(np.int64)
+
+
+def attributes(log: Log, group: str, vocabularies: Mapping[str, Vocabulary], scales: Mapping[str, Scale]) -> tuple[Ints, Floats]:
+    """The categorical ids [n, F] and numbers [n, 2 B] of all people ("user") or all items ("item") of a Log."""
+    table = log.users if group == "user" else log.items
+    rows, schema = len(table), log.schema
+    codes = [remap(log, vocabularies, f"{group}.{n}")[table.column(f"{group}.{n}").to_numpy()] for n in schema.named(group, "category")]
+    numbers = [scales[f"{group}.{n}"].encode(table.column(f"{group}.{n}").to_numpy()) for n in schema.named(group, "number")]
+    return (
+        np.stack(codes, axis=1) if codes else np.zeros((rows, 0), np.int64),
+        np.concatenate(numbers, axis=1) if numbers else np.zeros((rows, 0), np.float32),
+    )
+
+
+def _catalogue(log: Log, vocabularies: Mapping[str, Vocabulary], scales: Mapping[str, Scale], count: Ints) -> Catalogue:
+    code, number = attributes(log, "item", vocabularies, scales)
+    many, length = [], []
+    for group, name, field in log.schema.fields():
+        if group == "item" and field.kind == "categories":
+            values, lengths = _many(log, remap(log, vocabularies, f"item.{name}"), f"item.{name}", field.most)
+            many.append(_with_unknown(values))
+            length.append(_with_unknown(lengths, fill=1))
+    missing = np.tile(np.array([0, 1], np.float32), number.shape[1] // 2)[None]
+    titles = log.items.column("title").to_pylist() if "title" in log.items.schema.names else [None] * len(log.items)
+    return Catalogue(
+        items=Vocabulary(log.items.column("id")),
+        title=(None, *titles),
+        known=_with_unknown(count > 0),
+        count=_with_unknown(count),
+        code=_with_unknown(code),
+        many=tuple(many),
+        length=np.stack(length, axis=1) if length else np.zeros((len(count) + 1, 0), np.int64),
+        number=np.concatenate([missing, number]),
+    )
+
+
+def _many(log: Log, ids: Ints, name: str, most: int) -> tuple[Ints, Ints]:
+    """The ids [n, most] of a several-valued attribute, filled up with 0, and how many there are, at least one."""
+    column = log.items.column(name)
+    offset = column.offsets.to_numpy().astype(np.int64)
+    length = np.diff(offset)
+    row = np.repeat(np.arange(len(length)), length)
+    values = np.zeros((len(length), most), dtype=np.int64)
+    values[row, np.arange(len(row)) - (offset[:-1] - offset[0])[row]] = ids[column.flatten().to_numpy()]
+    return values, np.maximum(length, 1)
+
+
+def _with_unknown(column: NDArray[Any], fill: int = 0) -> NDArray[Any]:
+    return np.concatenate([np.full((1, *column.shape[1:]), fill, column.dtype), column])
+
+
+def _scale(values: NDArray[Any]) -> Scale:
+    there = values[~np.isnan(values)].astype(np.float64)
+    deviation = float(there.std()) if len(there) else 0.0
+    return Scale(mean=float(there.mean()) if len(there) else 0.0, deviation=deviation if deviation > 0 else 1.0)
+
+
+def _column(log: Log, group: str, name: str) -> Any:
+    if group in ("action", "context"):
+        return log.events[f"{group}.{name}"]
+    return (log.users if group == "user" else log.items).column(f"{group}.{name}")

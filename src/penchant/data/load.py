@@ -1,0 +1,243 @@
+"""Batches out of a Log, by vectorised gathers.
+
+    positions ─▶ pasts (ranges of the Log) ─┐
+              ─▶ candidates (own, negatives) ├─▶ distinct catalogue rows ─▶ Batch
+              ─▶ people and moments ─────────┘
+
+An example is a position in the Log. What it looks like is a function of (seed, epoch, position) alone.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any, Literal
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from pydantic import Field as Limits
+
+from penchant.batch import Batch, History, Segments
+from penchant.config import Config
+from penchant.data.draw import Permutation, bits, share
+from penchant.data.fit import attributes, remap
+from penchant.data.log import Log
+from penchant.data.negatives import Seen, Uniform
+from penchant.encoding import Encoding, Floats, Ints
+
+Tie = Literal["order", "strict"]
+UNKNOWN_IDS = 1 << 40  # a key of its own, so that ids are not marked by the bits that draw negatives
+
+
+class LoadConfig(Config):
+    """How training examples are made of a Log."""
+
+    past: int = Limits(50, ge=0)  # events of a past that are kept, the latest
+    tie: Tie = "order"  # a past holds what came before in (time, source row), or only earlier times
+    negatives: int = Limits(4, ge=0)  # candidates a request beside its own, not chosen before
+    latest: int | None = Limits(None, ge=1)  # examples a person, the latest; None: all
+    unknown: float = Limits(0.05, ge=0, lt=1)  # share of the catalogue's ids that an epoch treats as UNKNOWN
+
+
+class EncodedLog:
+    """A Log seen through an Encoding: ids wherever the Log has places."""
+
+    def __init__(self, log: Log, encoding: Encoding) -> None:
+        self.log, self.encoding, schema = log, encoding, encoding.schema
+        self.item: Ints = encoding.catalogue.items.encode(log.items.column("id"))  # [I] the catalogue row of each item of the Log
+        codes, self.user_number = attributes(log, "user", encoding.vocabularies, encoding.scales)
+        self.user: Ints = np.concatenate([encoding.users.encode(log.users.column("id"))[:, None], codes], axis=1)  # [U, 1 + F]
+        self._ids = {f"{g}.{n}": remap(log, encoding.vocabularies, f"{g}.{n}") for g in ("action", "context") for n in schema.named(g, "category")}
+
+    def rows(self, position: Ints) -> Ints:
+        """int64, the catalogue row of each event's item."""
+        return self.item[self.log.events["item"][position]]
+
+    def codes(self, group: str, position: Ints) -> Ints:
+        """int64 [n, F] of events: action, or context without the derived moments."""
+        names = self.encoding.schema.named(group, "category")
+        out = np.empty((len(position), len(names)), dtype=np.int64)
+        for place, name in enumerate(names):
+            out[:, place] = self._ids[f"{group}.{name}"][self.log.events[f"{group}.{name}"][position]]
+        return out
+
+    def numbers(self, group: str, position: Ints) -> Floats:
+        """float32 [n, 2 B] of events."""
+        names = [f"{group}.{name}" for name in self.encoding.schema.named(group, "number")]
+        parts = [self.encoding.scales[name].encode(self.log.events[name][position]) for name in names]
+        return np.concatenate(parts, axis=1) if parts else np.zeros((len(position), 0), np.float32)
+
+    def context(self, position: Ints, time: Ints) -> Ints:
+        """int64 [n, X] the moments of requests."""
+        return np.concatenate([self.encoding.moment(time), self.codes("context", position)], axis=1)
+
+    @cached_property
+    def _past(self) -> tuple[Ints, Ints] | None:
+        """Where only positives make up a past: their positions, and how many stand before each event."""
+        if self.encoding.schema.events.past == "all" or self.log.positive.all():
+            return None
+        before = np.concatenate([[0], np.cumsum(self.log.positive)])
+        return np.flatnonzero(self.log.positive), before
+
+    def past(self, position: Ints, most: int, tie: Tie) -> tuple[Ints, Ints]:
+        """The pasts of events: positions int64 [E], oldest first, end to end, and lengths int64 [n]. No event at or after its own."""
+        begin = self.log.start[self.log.user_of(position)]
+        end = position if tie == "order" else self.log.tie[position]
+        if self._past is not None:
+            begin, end = self._past[1][begin], self._past[1][end]
+        length = np.minimum(end - begin, most)
+        index = ranges(end - length, length)
+        return (index if self._past is None else self._past[0][index]), length
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Loader:
+    """Makes Batches of positions in an encoded Log."""
+
+    data: EncodedLog
+    position: Ints  # examples, ascending
+    config: LoadConfig
+    seed: int
+    negatives: Uniform | None = None  # needed where config.negatives, `others` or `further` ask for draws
+    others: bool = False  # draw an item not chosen for each event of the past
+    further: int = 0  # further items a request, for sampled losses
+
+    @classmethod
+    def for_training(cls, data: EncodedLog, train: Ints, config: LoadConfig, seed: int, *, others: bool = False, further: int = 0) -> Loader:
+        """Over training positions; negatives are items with training rows that a person did not choose in theirs."""
+        log = data.log
+        kept = train if config.latest is None else _latest(log, train, config.latest)
+        chosen = train[log.positive[train]]
+        seen = Seen(log.user_of(chosen), data.rows(chosen), users=len(log.users), rows=data.encoding.catalogue.size)
+        pool = np.flatnonzero(data.encoding.catalogue.known)
+        negatives = Uniform(pool=pool, seen=seen, seed=seed)
+        return cls(data=data, position=kept, config=config, seed=seed, negatives=negatives, others=others, further=further)
+
+    def steps(self, batch_size: int) -> int:
+        """How many batches an epoch has."""
+        return -(-len(self.position) // batch_size)
+
+    def epoch(self, epoch: int, batch_size: int, *, start: int = 0, part: tuple[int, int] = (0, 1)) -> Iterator[Batch]:
+        """The batches of one epoch from step `start`, shuffled; `part` (k, n) takes every batch's k-th of n slices."""
+        order = Permutation(len(self.position), self.seed, epoch)
+        mine, parts = part
+        for step in range(start, self.steps(batch_size)):
+            chosen = order[step * batch_size : (step + 1) * batch_size]
+            share_of = np.array_split(chosen, parts)[mine]
+            yield self.batch(self.position[share_of], epoch)
+
+    def batch(self, position: Ints, epoch: int) -> Batch:
+        """The training requests of these events: each one's own item, then its negatives."""
+        log, count = self.data.log, self.config.negatives
+        user = log.user_of(position)
+        item = self.data.rows(position)[:, None]
+        label = np.zeros((len(position), 1 + count), dtype=np.float32)
+        label[:, 0] = log.positive[position]
+        drawn = self._draw(user, position, epoch, count + self.further)
+        item = np.concatenate([item, drawn[:, :count]], axis=1)
+        return self.assemble(position, item, label=label, epoch=epoch, further=drawn[:, count:] if self.further else None)
+
+    def assemble(
+        self, position: Ints, item: Ints, *, label: Floats | None = None, weight: Floats | None = None, epoch: int | None = None,
+        further: Ints | None = None,
+    ) -> Batch:
+        """Requests at the moments of these events, about catalogue rows `item` [R, C]; with an epoch, some ids are marked unknown."""
+        data, log = self.data, self.data.log
+        user, time = log.user_of(position), np.asarray(log.events["time"])[position]
+        past, length = data.past(position, self.config.past, self.config.tie)
+        other = self._draw(np.repeat(user, length), past + np.repeat(position << 20, length), epoch or 0, 1)[:, 0] if self.others else None
+        return collate(
+            data.encoding,
+            user=data.user[user],
+            number=np.concatenate([data.user_number[user], data.numbers("context", position)], axis=1),
+            context=data.context(position, time),
+            time=time,
+            item=item,
+            past=data.rows(past),
+            past_time=np.asarray(log.events["time"])[past],
+            action=data.codes("action", past),
+            action_number=data.numbers("action", past),
+            length=length,
+            other=other,
+            further=further,
+            further_log_q=None if further is None or self.negatives is None else -float(np.log(len(self.negatives.pool))),
+            unknown=None if epoch is None else (self.seed, epoch, self.config.unknown),
+            label=label,
+            weight=weight,
+        )
+
+    def _draw(self, user: Ints, example: Ints, epoch: int, count: int) -> Ints:
+        if not count or self.negatives is None:
+            return np.zeros((len(user), 0), dtype=np.int64)
+        return self.negatives.draw(user, example, epoch, count)
+
+
+def collate(
+    encoding: Encoding, *, user: Ints, number: Floats, context: Ints, time: Ints, item: Ints, past: Ints, past_time: Ints, action: Ints,
+    action_number: Floats, length: Ints, other: Ints | None = None, further: Ints | None = None, further_log_q: float | None = None,
+    unknown: tuple[int, int, float] | None = None, label: Floats | None = None, weight: Floats | None = None,
+) -> Batch:
+    """A Batch of encoded facts, its catalogue rows made distinct."""
+    row, places = distinct(encoding.catalogue.size, past, item, *(part for part in (other, further) if part is not None))
+    known = encoding.catalogue.known[row]
+    if unknown is not None and unknown[2] > 0:
+        seed, epoch, part = unknown
+        known = known & (share(bits(seed, epoch, UNKNOWN_IDS, row)) >= part)
+    rest = iter(places[2:])
+    return Batch(
+        row=_tensor(row),
+        known=_tensor(known),
+        user=_tensor(user),
+        context=_tensor(context),
+        number=_tensor(number),
+        time=_tensor(time),
+        item=_tensor(places[1]),
+        shown=torch.zeros(*item.shape, 0, dtype=torch.int64),
+        history=History(
+            item=_tensor(places[0]),
+            time=_tensor(past_time),
+            action=_tensor(action),
+            number=_tensor(action_number),
+            events=Segments.of(_tensor(length)),
+            other=None if other is None else _tensor(next(rest)),
+        ),
+        negative=None if further is None else _tensor(next(rest)),
+        negative_log_q=None if further is None else torch.full(further.shape, further_log_q or 0.0),
+        label=None if label is None else _tensor(label),
+        weight=None if weight is None else _tensor(weight),
+    )
+
+
+def distinct(size: int, *parts: Ints) -> tuple[Ints, list[Ints]]:
+    """The distinct catalogue rows of all parts, ascending, and each part as places among them."""
+    flat = np.concatenate([part.reshape(-1) for part in parts])
+    if size <= 32 * len(flat):  # marking is quicker than sorting
+        there = np.zeros(size, dtype=bool)
+        there[flat] = True
+        row = np.flatnonzero(there)
+        place = np.empty(size, dtype=np.int64)
+        place[row] = np.arange(len(row))
+        inverse = place[flat]
+    else:
+        row, inverse = np.unique(flat, return_inverse=True)
+    ends = np.cumsum([part.size for part in parts])[:-1]
+    return row, [found.reshape(part.shape) for found, part in zip(np.split(inverse, ends), parts, strict=True)]
+
+
+def ranges(start: Ints, length: Ints) -> Ints:
+    """start[0], start[0] + 1, ... (length[0] of them), start[1], ...: int64 [sum of length]."""
+    end = np.cumsum(length)
+    return np.arange(end[-1] if len(end) else 0, dtype=np.int64) + np.repeat(start - (end - length), length)
+
+
+def _latest(log: Log, position: Ints, most: int) -> Ints:
+    """Of each person's positions the `most` latest."""
+    user = log.user_of(position)
+    end = np.searchsorted(user, np.arange(len(log.users)), side="right")
+    return position[np.arange(len(position)) >= (end - most)[user]]
+
+
+def _tensor(value: NDArray[Any]) -> torch.Tensor:
+    return torch.from_numpy(np.ascontiguousarray(value))

@@ -1,0 +1,113 @@
+"""The Log: what people did, sorted by person and time, in memory-mapped columns.
+
+    events.arrow   one row an event: item, time, source row, label, fields     sorted by (user, time, source row)
+    users.arrow    one row a person: id, where their events end, profile       sorted by id
+    items.arrow    one row an item: id, title, attributes                      sorted by id
+    values.arrow   one row a categorical field: the text of its values, sorted
+    schema.toml    manifest.json
+
+A Log holds facts, not ids of a model: it knows no split and no vocabulary. Categories are stored as places in
+`values`, 0 being absent; numbers as float32, NaN being absent. A past is a range of positions; nothing is copied.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+from numpy.typing import NDArray
+
+from penchant.encoding import Ints
+from penchant.errors import ArtefactError
+from penchant.files import read_manifest
+from penchant.schema import Schema, read_schema
+
+KIND, VERSION = "penchant log", 1
+
+
+@dataclass(frozen=True, eq=False)
+class Log:
+    """N events of U people and I items; columns are views of memory-mapped files."""
+
+    folder: Path
+    schema: Schema
+    manifest: Mapping[str, Any]
+    events: Mapping[str, NDArray[Any]]  # item int32, time int64 (ms), source int64, label float32, action.*, context.*
+    users: pa.RecordBatch
+    items: pa.RecordBatch
+    values: Mapping[str, pa.StringArray]  # the text of categories 1, 2, ... by field: "action.rating"
+
+    @property
+    def size(self) -> int:
+        """N, how many events."""
+        return len(self.events["item"])
+
+    @cached_property
+    def start(self) -> Ints:
+        """int64 [U + 1] where each person's events begin."""
+        return np.concatenate([[0], self.users.column("end").to_numpy()]).astype(np.int64)
+
+    @cached_property
+    def tie(self) -> Ints:
+        """int64 [N] the first position of the same person and time as each event: where the strict past ends."""
+        time = self.events["time"]
+        new = np.ones(self.size, dtype=bool)
+        new[1:] = time[1:] != time[:-1]
+        new[self.start[:-1][self.start[:-1] < self.size]] = True
+        return np.maximum.accumulate(np.where(new, np.arange(self.size), 0))
+
+    @cached_property
+    def positive(self) -> NDArray[np.bool_]:
+        """bool [N] which events are positives."""
+        label = self.events.get("label")
+        return np.ones(self.size, dtype=bool) if label is None else label > 0
+
+    def user_of(self, position: Ints) -> Ints:
+        """int64, whose each event is."""
+        return np.searchsorted(self.start, position, side="right").astype(np.int64) - 1
+
+
+def open_log(folder: Path | str) -> Log:
+    """The Log in a folder, every file of it checked. Raises ArtefactError."""
+    folder = Path(folder)
+    manifest = read_manifest(folder, kind=KIND, version=VERSION)
+    schema = read_schema(folder / "schema.toml")
+    events = map_batch(folder / "events.arrow")
+    values = map_batch(folder / "values.arrow")
+    return Log(
+        folder=folder,
+        schema=schema,
+        manifest=manifest,
+        events={name: events.column(name).to_numpy(zero_copy_only=True) for name in events.schema.names},
+        users=map_batch(folder / "users.arrow"),
+        items=map_batch(folder / "items.arrow"),
+        values=_by_field(values),
+    )
+
+
+def map_batch(path: Path) -> pa.RecordBatch:
+    """The one record batch of an Arrow IPC file, memory-mapped. Raises ArtefactError."""
+    try:
+        reader = pa.ipc.open_file(pa.memory_map(str(path)))
+        if reader.num_record_batches != 1:
+            raise ArtefactError(f"{path}: holds {reader.num_record_batches} record batches; one was wanted.")
+        return reader.get_batch(0)
+    except (pa.ArrowInvalid, OSError) as fault:
+        raise ArtefactError(f"{path}: cannot be read as an Arrow file ({fault}).") from None
+
+
+def write_batch(path: Path, columns: Mapping[str, Any]) -> None:
+    """Columns as one uncompressed record batch in an Arrow IPC file. Buffers are written as they lie, with no copy in memory."""
+    arrays = [column if isinstance(column, pa.Array) else pa.array(column) for column in columns.values()]
+    batch = pa.RecordBatch.from_arrays(arrays, names=list(columns))
+    with pa.OSFile(str(path), "wb") as sink, pa.ipc.new_file(sink, batch.schema) as writer:
+        writer.write_batch(batch)
+
+
+def _by_field(values: pa.RecordBatch) -> dict[str, pa.StringArray]:
+    return {field: listed.values for field, listed in zip(values.column("field").to_pylist(), values.column("values"), strict=True)}

@@ -1,0 +1,203 @@
+"""How raw values become ids: the schema, the vocabularies and the catalogue.
+
+The same Encoding works in training, evaluation and serving, and travels with the weights; nothing else encodes.
+
+* Raw ids and category values are text. In every vocabulary id 0 is UNKNOWN: what was absent, or never seen in training.
+* A number is standardised by its training rows and has an indicator beside it: (value, 0.0), or (0.0, 1.0) when missing.
+* The catalogue holds every known item, row 0 being an item of which nothing is known. An item without training rows
+  keeps its row and its attributes; `known` is False, which means that its id embedding is UNKNOWN's.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+from numpy.typing import NDArray
+
+from penchant.errors import DataError
+from penchant.schema import MOMENTS, Schema
+
+Ints = NDArray[np.int64]
+Floats = NDArray[np.float32]
+Bools = NDArray[np.bool_]
+
+MANY = 4096  # from here on a columnar look-up is quicker than a dict
+
+
+@dataclass(frozen=True, eq=False)
+class Vocabulary:
+    """Text values and their ids. Id 0 is UNKNOWN; `values` are those of ids 1, 2, ..."""
+
+    values: pa.StringArray
+
+    @property
+    def size(self) -> int:
+        """How many ids, UNKNOWN included."""
+        return len(self.values) + 1
+
+    @cached_property
+    def _id(self) -> dict[str, int]:
+        return {value: place + 1 for place, value in enumerate(self.values.to_pylist())}
+
+    def encode(self, raw: Sequence[Any] | pa.Array) -> Ints:
+        """int64 ids of raw values; 0 for what is None or unknown."""
+        if len(raw) < MANY:
+            values = raw.to_pylist() if isinstance(raw, pa.Array) else raw
+            return np.array([0 if v is None else self._id.get(text(v), 0) for v in values], dtype=np.int64)
+        column = raw if isinstance(raw, pa.Array) else pa.array([None if v is None else text(v) for v in raw], pa.string())
+        found = pc.index_in(column, value_set=self.values, skip_nulls=True)
+        ids: Ints = found.fill_null(-1).to_numpy(zero_copy_only=False).astype(np.int64) + 1
+        return ids
+
+    def decode(self, ids: Ints) -> list[str | None]:
+        """The raw value of each id; None for UNKNOWN."""
+        return [None if i == 0 else self.values[int(i) - 1].as_py() for i in ids]
+
+
+@dataclass(frozen=True)
+class Scale:
+    """How a numeric field is standardised."""
+
+    mean: float
+    deviation: float  # > 0
+
+    def encode(self, raw: NDArray[Any]) -> Floats:
+        """float32 [n, 2]: the standardised number and whether it is missing (NaN)."""
+        missing = np.isnan(raw)
+        value = np.where(missing, 0.0, (raw - self.mean) / self.deviation)
+        return np.stack([value, missing], axis=-1).astype(np.float32)
+
+
+@dataclass(frozen=True, eq=False)
+class Catalogue:
+    """What is known of V items; row 0 is UNKNOWN."""
+
+    items: Vocabulary  # raw ids of rows 1, 2, ...
+    title: tuple[str | None, ...]  # [V]
+    known: Bools  # [V]          has training rows, so that its id embedding means something
+    count: Ints  # [V]          training rows of each item
+    code: Ints  # [V, F]       single-valued categories
+    many: tuple[Ints, ...]  # each [V, W]  several-valued categories, filled up with 0 beyond `length`
+    length: Ints  # [V, G]       values of each several-valued category, at least one (UNKNOWN)
+    number: Floats  # [V, 2 B]
+
+    @property
+    def size(self) -> int:
+        return self.items.size
+
+
+@dataclass(frozen=True, eq=False)
+class Encoding:
+    """A schema with its vocabularies and its catalogue."""
+
+    schema: Schema
+    users: Vocabulary
+    catalogue: Catalogue
+    vocabularies: Mapping[str, Vocabulary]  # "item.genre", "user.gender", "action.rating", "context.device"
+    scales: Mapping[str, Scale]  # "item.year", ...
+
+    def sizes(self, group: str) -> tuple[int, ...]:
+        """How many ids each categorical field of a group has, in the order of its columns; for "user" without the user's own id."""
+        derived = tuple(MOMENTS[name] for name in self.schema.events.moment) if group == "context" else ()
+        return derived + tuple(self.vocabularies[f"{group}.{name}"].size for name in self.schema.named(group, "category"))
+
+    def numbers(self, *groups: str) -> int:
+        """How many numeric columns these groups have: two a field."""
+        return 2 * sum(len(self.schema.named(group, "number")) for group in groups)
+
+    def codes(self, group: str, raw: Mapping[str, Sequence[Any]], rows: int) -> Ints:
+        """int64 [rows, F] of the categorical fields declared for a group; a field not given is UNKNOWN."""
+        names = self.schema.named(group, "category")
+        out = np.zeros((rows, len(names)), dtype=np.int64)
+        for place, name in enumerate(names):
+            if name in raw:
+                out[:, place] = self.vocabularies[f"{group}.{name}"].encode(raw[name])
+        return out
+
+    def scaled(self, group: str, raw: Mapping[str, Sequence[Any]], rows: int) -> Floats:
+        """float32 [rows, 2 B] of the numeric fields declared for a group; a field not given is missing."""
+        columns = [self._scaled(f"{group}.{name}", raw.get(name, [None] * rows)) for name in self.schema.named(group, "number")]
+        return np.concatenate(columns, axis=1) if columns else np.zeros((rows, 0), dtype=np.float32)
+
+    def _scaled(self, name: str, raw: Sequence[Any]) -> Floats:
+        try:
+            values = np.array([np.nan if value is None else float(value) for value in raw], dtype=np.float64)
+        except (TypeError, ValueError):
+            bad = next(value for value in raw if not _is_number(value))
+            raise DataError(f"{name} is {bad!r}; a number, or nothing, was wanted.") from None
+        return self.scales[name].encode(values)
+
+    def moment(self, time: Ints) -> Ints:
+        """int64 [n, moments] of times in unix milliseconds: the hour and weekday (Monday is 0) in UTC, as the schema asks."""
+        derived = {"hour": time // 3_600_000 % 24, "weekday": (time // 86_400_000 + 3) % 7}
+        out = np.empty((len(time), len(self.schema.events.moment)), dtype=np.int64)
+        for place, name in enumerate(self.schema.events.moment):
+            out[:, place] = derived[name]
+        return out
+
+    def items(self, raw: Mapping[str, Sequence[Any]], rows: int) -> tuple[Ints, tuple[Ints, ...], Ints, Floats]:
+        """The attributes of items as the catalogue's `code`, `many`, `length`, `number`."""
+        return (self.codes("item", raw, rows), *self._many(raw, rows), self.scaled("item", raw, rows))
+
+    def _many(self, raw: Mapping[str, Sequence[Any]], rows: int) -> tuple[tuple[Ints, ...], Ints]:
+        fields = {name: f for group, name, f in self.schema.fields() if group == "item" and f.kind == "categories"}
+        many, length = [], np.ones((rows, len(fields)), dtype=np.int64)
+        for place, (name, declared) in enumerate(fields.items()):
+            values = np.zeros((rows, declared.most), dtype=np.int64)
+            for row, listed in enumerate(raw.get(name, ())):
+                ids = self.vocabularies[f"item.{name}"].encode(list(listed or ())[: declared.most])
+                values[row, : len(ids)], length[row, place] = ids, max(len(ids), 1)
+            many.append(values)
+        return tuple(many), length
+
+    def with_items(self, items: Sequence[Mapping[str, Any]]) -> Encoding:
+        """The same encoding with new items appended to the catalogue: {"id": ..., "title": ..., "genre": [...], ...} each.
+
+        They have no training rows: they live on their attributes. Raises DataError for an item that is already there.
+        """
+        ids = [text(item["id"]) for item in items]
+        old = self.catalogue
+        there = [raw for raw in ids if old.items.encode([raw])[0]]
+        if there:
+            raise DataError(f"item {there[0]!r} is already in the catalogue ({len(there)} of {len(ids)} are); only new items can be added.")
+        raw = {name: [item.get(name) for item in items] for group, name, _ in self.schema.fields() if group == "item"}
+        code, many, length, number = self.items(raw, len(items))
+        added = len(items)
+        catalogue = Catalogue(
+            items=Vocabulary(pa.concat_arrays([old.items.values, pa.array(ids, pa.string())])),
+            title=old.title + tuple(item.get("title") for item in items),
+            known=np.concatenate([old.known, np.zeros(added, bool)]),
+            count=np.concatenate([old.count, np.zeros(added, np.int64)]),
+            code=np.concatenate([old.code, code]),
+            many=tuple(np.concatenate(pair) for pair in zip(old.many, many, strict=True)),
+            length=np.concatenate([old.length, length]),
+            number=np.concatenate([old.number, number]),
+        )
+        return replace(self, catalogue=catalogue)
+
+
+def text(value: Any) -> str:
+    """A raw id or category value as the text that vocabularies hold: 5 and "5" are the same."""
+    return value if isinstance(value, str) else str(value)
+
+
+def milliseconds(time: int | datetime) -> int:
+    """Unix milliseconds of a datetime (UTC where it names no zone), or of what is that already."""
+    if isinstance(time, datetime):
+        return int((time if time.tzinfo else time.replace(tzinfo=UTC)).timestamp() * 1000)
+    return int(time)
+
+
+def _is_number(value: Any) -> bool:
+    try:
+        float(0.0 if value is None else value)
+    except (TypeError, ValueError):
+        return False
+    return True

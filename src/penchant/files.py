@@ -1,0 +1,105 @@
+"""Folders that are written whole or not at all, with a manifest that says what they hold."""
+
+from __future__ import annotations
+
+import errno
+import hashlib
+import json
+import os
+import shutil
+import tempfile
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from penchant.errors import ArtefactError, DiskError, ExistsError
+
+NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+BLOCK = 1 << 20
+
+
+@contextmanager
+def whole(folder: Path, *, what: str) -> Iterator[Path]:
+    """A temporary folder that becomes `folder` when the block ends well, and vanishes when it does not.
+
+    Raises ExistsError where `folder` is there already, DiskError where there is no room or no right to write.
+    """
+    if folder.exists():
+        raise ExistsError(f"{folder}: this exists already; remove it, or write the {what} to another folder.")
+    with disk_errors(folder, what=what):
+        folder.parent.mkdir(parents=True, exist_ok=True)
+        draft = Path(tempfile.mkdtemp(prefix=f".{folder.name}.", suffix=".part", dir=folder.parent))
+    try:
+        with disk_errors(folder, what=what):
+            yield draft
+            for path in draft.iterdir():
+                _flush(path)
+            draft.chmod(0o755)
+            draft.rename(folder)
+            _flush(folder.parent)
+    finally:
+        shutil.rmtree(draft, ignore_errors=True)
+
+
+@contextmanager
+def disk_errors(path: Path, *, what: str) -> Iterator[None]:
+    """Inside, an operating system's refusal to write becomes a DiskError that says what was to be written where."""
+    try:
+        yield
+    except OSError as fault:
+        if fault.errno in NO_ROOM:
+            raise DiskError(f"{path}: no room to write the {what} ({os.strerror(fault.errno or 0)}); nothing half-written was kept.") from fault
+        if fault.errno in (errno.EACCES, errno.EPERM, errno.EROFS):
+            raise DiskError(f"{path}: no right to write the {what} here ({os.strerror(fault.errno or 0)}).") from fault
+        raise
+
+
+def write_manifest(folder: Path, facts: Mapping[str, Any]) -> None:
+    """manifest.json: `facts`, and the size and SHA-256 of every other file in `folder`."""
+    files = {path.name: {"bytes": path.stat().st_size, "sha256": sha256(path)} for path in sorted(folder.iterdir())}
+    (folder / "manifest.json").write_text(json.dumps({**facts, "files": files}, indent=1) + "\n", encoding="utf-8")
+
+
+def read_manifest(folder: Path, *, kind: str, version: int) -> dict[str, Any]:
+    """The manifest of a folder of this kind and version, every file of it checked. Raises ArtefactError."""
+    path = folder / "manifest.json"
+    try:
+        manifest: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise ArtefactError(f"{folder}: this is not a {kind}: it has no manifest.json.") from None
+    except (ValueError, OSError) as fault:
+        raise ArtefactError(f"{path}: cannot be read as the manifest of a {kind} ({fault}).") from None
+    if manifest.get("kind") != kind:
+        raise ArtefactError(f"{folder}: this is a {manifest.get('kind')}; a {kind} was wanted.")
+    if manifest.get("version") != version:
+        raise ArtefactError(f"{folder}: this {kind} has version {manifest.get('version')}; this penchant reads version {version}.")
+    for name, wanted in manifest["files"].items():
+        _check(folder / name, wanted, kind)
+    return manifest
+
+
+def sha256(path: Path) -> str:
+    digest = hashlib.sha256()
+    with path.open("rb") as file:
+        while block := file.read(BLOCK):
+            digest.update(block)
+    return digest.hexdigest()
+
+
+def _check(path: Path, wanted: Mapping[str, Any], kind: str) -> None:
+    if not path.is_file():
+        raise ArtefactError(f"{path}: this file of the {kind} is missing.")
+    size = path.stat().st_size
+    if size != wanted["bytes"]:
+        raise ArtefactError(f"{path}: this file of the {kind} has {size} bytes; {wanted['bytes']} were written. It was truncated or altered.")
+    if sha256(path) != wanted["sha256"]:
+        raise ArtefactError(f"{path}: this file of the {kind} is not what was written: its checksum differs.")
+
+
+def _flush(path: Path) -> None:
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
