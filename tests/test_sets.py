@@ -184,12 +184,12 @@ def test_the_schema_reads_back_and_names_columns_that_exist(
     schema = read_schema(folder / "schema.toml")
     assert schema == SETS["movielens-1m"].schema("movielens-1m")
     assert schema.items and schema.users and schema.events.label is None and schema.events.moment == ()
-    for file, columns in {
-        schema.events.file: [schema.events.user, schema.events.item, schema.events.time.column, *schema.events.action],
-        schema.items.file: [schema.items.key, schema.items.title, *schema.items.fields],
-        schema.users.file: [schema.users.key, *schema.users.fields],
-    }.items():
-        assert set(columns) == set(rows(folder / file)[0]), file
+    named: dict[str, set[str | None]] = {
+        schema.events.file: {schema.events.user, schema.events.item, schema.events.time.column, *schema.events.action},
+        schema.items.file: {schema.items.key, schema.items.title, *schema.items.fields},
+        schema.users.file: {schema.users.key, *schema.users.fields},
+    }
+    assert named == {file: set(rows(folder / file)[0]) for file in named}
     assert {(group, name): field.kind for group, name, field in schema.fields()} == {
         ("item", "genres"): "categories",
         ("item", "year"): "number",
@@ -265,6 +265,7 @@ def test_the_wheel_of_1m_gives_titles_as_ids(small: dict[str, PublicSet], monkey
         ["No, No (1971)", "No, No (1971)", "1971", "Action|Sci-Fi"],
         ["Leçon (1980)", "Leçon (1980)", "1980", "Drama"],
     ]
+    assert b"\r" not in (tmp_path / "films" / "items.csv").read_bytes()
     assert rows(tmp_path / "films" / "users.csv")[1:] == [["5", "1", "F", "10"], ["7", "45", "M", "3"]]
 
 
@@ -284,7 +285,9 @@ def test_the_chosen_folder_comes_before_the_network(
 def test_an_unknown_name(tmp_path: Path) -> None:
     with pytest.raises(UnknownNameError) as caught:
         get("movielens-100", tmp_path / "films")
-    assert str(caught.value) == "'movielens-100' is not a public set: there are movielens-100k, movielens-1m. Did you mean 'movielens-100k'?"
+    assert str(caught.value) == (
+        "'movielens-100' is not a public set: there are movielens-100k, movielens-1m. Did you mean 'movielens-100k'?"
+    )
 
 
 def test_an_existing_folder(small: dict[str, PublicSet], tmp_path: Path) -> None:

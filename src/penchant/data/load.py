@@ -11,21 +11,20 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from functools import cached_property
-from typing import Any, Literal
+from functools import cached_property, partial
+from typing import Literal
 
 import numpy as np
-import torch
-from numpy.typing import NDArray
 from pydantic import Field as Limits
 
-from penchant.batch import Batch, History, Segments
+from penchant.batch import Batch
+from penchant.collate import collate
 from penchant.config import Config
 from penchant.data.draw import Permutation, bits, share
 from penchant.data.fit import attributes, remap
 from penchant.data.log import Log
 from penchant.data.negatives import Seen, Uniform
-from penchant.encoding import Encoding, Floats, Ints
+from penchant.encoding import Bools, Encoding, Floats, Ints
 
 Tie = Literal["order", "strict"]
 UNKNOWN_IDS = 1 << 40  # a key of its own, so that ids are not marked by the bits that draw negatives
@@ -163,67 +162,19 @@ class Loader:
             other=other,
             further=further,
             further_log_q=None if further is None or self.negatives is None else -float(np.log(len(self.negatives.pool))),
-            unknown=None if epoch is None else (self.seed, epoch, self.config.unknown),
+            marked=None if epoch is None else partial(self._marked, epoch),
             label=label,
             weight=weight,
         )
+
+    def _marked(self, epoch: int, row: Ints) -> Bools:
+        """bool, the rows whose ids this epoch treats as UNKNOWN."""
+        return share(bits(self.seed, epoch, UNKNOWN_IDS, row)) < self.config.unknown
 
     def _draw(self, user: Ints, example: Ints, epoch: int, count: int) -> Ints:
         if not count or self.negatives is None:
             return np.zeros((len(user), 0), dtype=np.int64)
         return self.negatives.draw(user, example, epoch, count)
-
-
-def collate(
-    encoding: Encoding, *, user: Ints, number: Floats, context: Ints, time: Ints, item: Ints, past: Ints, past_time: Ints, action: Ints,
-    action_number: Floats, length: Ints, other: Ints | None = None, further: Ints | None = None, further_log_q: float | None = None,
-    unknown: tuple[int, int, float] | None = None, label: Floats | None = None, weight: Floats | None = None,
-) -> Batch:
-    """A Batch of encoded facts, its catalogue rows made distinct."""
-    row, places = distinct(encoding.catalogue.size, past, item, *(part for part in (other, further) if part is not None))
-    known = encoding.catalogue.known[row]
-    if unknown is not None and unknown[2] > 0:
-        seed, epoch, part = unknown
-        known = known & (share(bits(seed, epoch, UNKNOWN_IDS, row)) >= part)
-    rest = iter(places[2:])
-    return Batch(
-        row=_tensor(row),
-        known=_tensor(known),
-        user=_tensor(user),
-        context=_tensor(context),
-        number=_tensor(number),
-        time=_tensor(time),
-        item=_tensor(places[1]),
-        shown=torch.zeros(*item.shape, 0, dtype=torch.int64),
-        history=History(
-            item=_tensor(places[0]),
-            time=_tensor(past_time),
-            action=_tensor(action),
-            number=_tensor(action_number),
-            events=Segments.of(_tensor(length)),
-            other=None if other is None else _tensor(next(rest)),
-        ),
-        negative=None if further is None else _tensor(next(rest)),
-        negative_log_q=None if further is None else torch.full(further.shape, further_log_q or 0.0),
-        label=None if label is None else _tensor(label),
-        weight=None if weight is None else _tensor(weight),
-    )
-
-
-def distinct(size: int, *parts: Ints) -> tuple[Ints, list[Ints]]:
-    """The distinct catalogue rows of all parts, ascending, and each part as places among them."""
-    flat = np.concatenate([part.reshape(-1) for part in parts])
-    if size <= 32 * len(flat):  # marking is quicker than sorting
-        there = np.zeros(size, dtype=bool)
-        there[flat] = True
-        row = np.flatnonzero(there)
-        place = np.empty(size, dtype=np.int64)
-        place[row] = np.arange(len(row))
-        inverse = place[flat]
-    else:
-        row, inverse = np.unique(flat, return_inverse=True)
-    ends = np.cumsum([part.size for part in parts])[:-1]
-    return row, [found.reshape(part.shape) for found, part in zip(np.split(inverse, ends), parts, strict=True)]
 
 
 def ranges(start: Ints, length: Ints) -> Ints:
@@ -237,7 +188,3 @@ def _latest(log: Log, position: Ints, most: int) -> Ints:
     user = log.user_of(position)
     end = np.searchsorted(user, np.arange(len(log.users)), side="right")
     return position[np.arange(len(position)) >= (end - most)[user]]
-
-
-def _tensor(value: NDArray[Any]) -> torch.Tensor:
-    return torch.from_numpy(np.ascontiguousarray(value))

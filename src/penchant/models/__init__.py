@@ -1,0 +1,37 @@
+"""The models, one file each. MODELS is registry enough."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from penchant.config import validate
+from penchant.encoding import Encoding
+from penchant.errors import unknown_name
+from penchant.models.din import DIN
+from penchant.models.mf import MF
+from penchant.models.pooling import Pooling
+from penchant.models.popularity import Popularity
+from penchant.nn.item import CatalogueEncoder, ItemConfig
+from penchant.nn.model import Model
+
+MODELS: dict[str, type[Model]] = {"popularity": Popularity, "mf": MF, "pooling": Pooling, "din": DIN}
+
+
+def find(name: str) -> type[Model]:
+    """The model of this name. Raises UnknownNameError with the nearest."""
+    if name not in MODELS:
+        raise unknown_name("model", name, MODELS)
+    return MODELS[name]
+
+
+def build(encoding: Encoding, name: str, config: Mapping[str, Any], item: ItemConfig | None = None, *, where: str = "model") -> Model:
+    """The model of this name for an encoding: `config` is the model's own, checked; `item` the encoder it is given."""
+    kind = find(name)
+    return kind(encoding, item_encoder(encoding, item or kind.Item), validate(kind.Config, config, where=where, under="model"))
+
+
+def item_encoder(encoding: Encoding, config: ItemConfig) -> CatalogueEncoder:
+    """The item encoder of a catalogue."""
+    many = tuple(encoding.vocabularies[f"item.{name}"].size for name in encoding.schema.named("item", "categories"))
+    return CatalogueEncoder(encoding.catalogue, encoding.sizes("item"), many, config)

@@ -1,0 +1,1 @@
+"""Parts that models are built of. None of them sees padding."""

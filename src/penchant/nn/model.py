@@ -1,0 +1,64 @@
+"""The three steps that every model takes, and how many candidates are scored at a time."""
+
+from __future__ import annotations
+
+from typing import ClassVar
+
+import torch
+from torch import Tensor, nn
+
+from penchant.batch import Batch, History, Memory, Output
+from penchant.config import Config
+from penchant.encoding import Encoding
+from penchant.nn.item import ItemConfig, ItemEncoder
+
+
+class Model(nn.Module):
+    """A recommender: built as `DIN(encoding, item, config)`, it says something of the candidates of each request.
+
+    `forward` is nothing but the three steps. A server takes them apart: it encodes the catalogue once, keeps memories,
+    and runs `score`; what it answers is what was evaluated.
+    """
+
+    Config: ClassVar[type[Config]] = Config
+    Item: ClassVar[ItemConfig] = ItemConfig()  # the item encoder that a model is given unless a run says otherwise
+    item: ItemEncoder
+
+    def __init__(self, encoding: Encoding, item: ItemEncoder, config: Config | None = None) -> None:
+        super().__init__()
+
+    def read(self, items: Tensor, user: Tensor, history: History) -> Memory:
+        """items [M, D], user int64 [R, U] -> all of a person and past that no candidate or moment changes."""
+        return Memory(segments=history.events)
+
+    def score(self, items: Tensor, memory: Memory, batch: Batch, *, explain: bool = False) -> Output:
+        """What it says of these candidates now. Reads batch.history for training losses only; `explain` asks for attention."""
+        raise TypeError(f"{type(self).__name__} has no score(items, memory, batch)")
+
+    def forward(self, batch: Batch, *, explain: bool = False) -> Output:
+        items = self.item(batch.row, batch.known)
+        return self.score(items, self.read(items, batch.user, batch.history), batch, explain=explain)
+
+    @property
+    def pair_bytes(self) -> int:
+        """About what scoring one candidate takes for each event of its past."""
+        return 0
+
+    @property
+    def candidate_bytes(self) -> int:
+        """About what scoring one candidate takes beside that."""
+        return 4096
+
+
+def score_in_chunks(model: Model, items: Tensor, memory: Memory, batch: Batch, *, budget: int = 64 << 20) -> Tensor:
+    """The logits [R, C] of a batch, a chunk of candidates at a time, each within about `budget` bytes: quicker as well as smaller.
+
+    For evaluation and serving; in training, chunks would change the moments of a batch.
+    """
+    one = model.pair_bytes * memory.segments.total + model.candidate_bytes * batch.requests
+    chunk = max(1, budget // max(one, 1))
+    candidates = batch.item.shape[1]
+    if candidates <= chunk:
+        return model.score(items, memory, batch).logit
+    parts = [batch.candidates(slice(at, at + chunk)) for at in range(0, candidates, chunk)]
+    return torch.cat([model.score(items, memory, part).logit for part in parts], 1)
