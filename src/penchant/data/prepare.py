@@ -74,8 +74,8 @@ def _write(connection: Connection, schema: Schema, source: Path, draft: Path, sp
     items = _read_side(connection, "items", schema.items, source)
     values = _number(connection, schema, items is not None)
     count = _write_events(connection, schema, draft, spill)
-    user_rows = connection.execute("SELECT id, sum(events) OVER (ORDER BY code)::BIGINT AS \"end\" FROM user_code ORDER BY code").to_arrow_table()
-    item_rows = connection.execute("SELECT id FROM item_code ORDER BY code").to_arrow_table()
+    user_rows = connection.sql("SELECT id, sum(events) OVER (ORDER BY code)::BIGINT AS \"end\" FROM user_code ORDER BY code").to_arrow_table()
+    item_rows = connection.sql("SELECT id FROM item_code ORDER BY code").to_arrow_table()
     user_columns = {"id": user_rows["id"].combine_chunks(), "end": user_rows["end"].combine_chunks()}
     user_columns |= _side_columns("user", schema, schema.users, users, user_rows["id"].combine_chunks(), values)
     item_ids = item_rows["id"].combine_chunks()
@@ -120,7 +120,7 @@ def _read_side(connection: Connection, name: str, table: Any, source: Path) -> p
     read.need(connection, name, table, columns, ["id"])
     read.need_numbers(connection, name, table, columns, [f".{f}" for f, declared in table.fields.items() if declared.kind == "number"])
     _refuse_duplicates(connection, name, table)
-    return connection.execute(f"SELECT * EXCLUDE source FROM {name}").to_arrow_table()
+    return connection.sql(f"SELECT * EXCLUDE source FROM {name}").to_arrow_table()
 
 
 def _refuse_duplicates(connection: Connection, name: str, table: Table) -> None:

@@ -1,0 +1,58 @@
+"""Shared fixtures: a made world as raw files, as a Log, and loaded."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import pytest
+from world import write_world
+
+from penchant.data.fit import fit
+from penchant.data.load import EncodedLog, LoadConfig, Loader
+from penchant.data.log import Log
+from penchant.data.prepare import prepare
+from penchant.data.split import Split, leave_last_out
+from penchant.encoding import Encoding
+
+
+@pytest.fixture(scope="session")
+def raw(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("world") / "raw"
+    write_world(folder)
+    return folder
+
+
+@pytest.fixture(scope="session")
+def log(raw: Path) -> Log:
+    return prepare(raw, raw.parent / "log")
+
+
+@pytest.fixture(scope="session")
+def split(log: Log) -> Split:
+    return leave_last_out(log)
+
+
+@pytest.fixture(scope="session")
+def encoding(log: Log, split: Split) -> Encoding:
+    return fit(log, split.train)
+
+
+@pytest.fixture(scope="session")
+def data(log: Log, encoding: Encoding) -> EncodedLog:
+    return EncodedLog(log, encoding)
+
+
+@pytest.fixture(scope="session")
+def loader(data: EncodedLog, split: Split) -> Loader:
+    return Loader.for_training(data, split.train, LoadConfig(past=10, negatives=2, unknown=0.1), 0, others=True, further=5)
+
+
+@pytest.fixture(scope="session")
+def real_data() -> Path:
+    """The folder of real data sets; without it these tests skip, but in CI its absence is a failure."""
+    folder = Path(os.environ.get("PENCHANT_DATA", Path(__file__).parents[2] / "shared" / "data"))
+    if not folder.is_dir():
+        message = f"{folder} is not there: set PENCHANT_DATA to the folder of the real data sets"
+        pytest.fail(message) if os.environ.get("CI") else pytest.skip(message)
+    return folder
