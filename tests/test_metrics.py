@@ -226,17 +226,24 @@ def test_ndcg_is_sklearns_with_ties() -> None:
     assert ours.ndcg == pytest.approx([sk.ndcg_score(y[None], s[None], k=25) for s, y in zip(score, label, strict=True)], abs=EXACT)
 
 
-def test_ranking_of_a_whole_catalogue_is_that_of_ragged_lists() -> None:
+def test_ranking_of_a_whole_catalogue_is_that_of_ragged_or_mingled_lists() -> None:
     draw = np.random.default_rng(6)
-    score, label = draw.integers(0, 300, 50 * 400), (draw.random(50 * 400) < 0.01).astype(int)
-    label[:400] = 0
     user = np.repeat(np.arange(50), 400)
+    score, label = draw.integers(0, 300, 50 * 400) + 9 * user, (draw.random(50 * 400) < 0.1).astype(int)
+    label[:400] = 0
     table, ragged = ranking(score, label, user, 10), ranking(np.append(score, 0), np.append(label, 1), np.append(user, 50), 10)
     assert table.dropped == ragged.dropped >= 1
     assert table.group.tolist() == ragged.group[:-1].tolist()
     for name in NAMES:
         assert getattr(table, name).tolist() == getattr(ragged, name)[:-1].tolist()
         assert 0 < getattr(table, name).mean() < 1
+    ends = np.arange(len(user)) % 400 % 399 == 0
+    inner = np.flatnonzero(~ends)
+    order = np.arange(len(user))
+    order[inner] = draw.permutation(inner)  # each list's ends stay, so that the rows look like a table from there
+    mingled = ranking(score[order], label[order], user[order], 10)
+    for name in (*NAMES, "group"):
+        assert getattr(mingled, name).tolist() == getattr(table, name).tolist()
 
 
 @given(st.lists(st.tuples(st.integers(0, 5), st.integers(0, 5), st.integers(0, 5)), min_size=1, max_size=10), st.integers(1, 12))

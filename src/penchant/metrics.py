@@ -173,9 +173,7 @@ def ranking_of_one(above: ArrayLike, tied: ArrayLike, k: int) -> Ranking:
     return _expected(group[use], above[use], tied[use] + 1, one[use], 0 * one[use], one, group, len(group), k)
 
 
-def bootstrap(
-    value: ArrayLike, weight: ArrayLike | None = None, *, resamples: int = 1000, seed: int = 0, level: float = 0.95
-) -> Interval:
+def bootstrap(value: ArrayLike, weight: ArrayLike | None = None, *, resamples: int = 1000, seed: int = 0, level: float = 0.95) -> Interval:
     """The percentile interval of a mean over users, users drawn with replacement (Efron 1979).
 
     value [U] one finite number a user; weight [U] of at least 0 makes it a ratio of sums: `bootstrap(g.auc, g.size)`
@@ -302,7 +300,7 @@ def _expected(
 def _contenders(score: Floats, code: Whole, groups: int, k: int) -> Whole:
     """The rows that may be among their group's first k: those below its k-th score go, where that is cheap to find."""
     rows, size = len(score), len(score) // max(groups, 1)
-    if size <= k or not np.array_equal(code[::size], np.arange(groups)) or not np.array_equal(code[size - 1 :: size], code[::size]):
+    if size <= k or rows != groups * size or np.any(code.reshape(groups, size) != np.arange(groups)[:, None]):
         return np.arange(rows)
     table = score.reshape(groups, size)
     return np.flatnonzero(table >= np.partition(table, size - k, axis=1)[:, size - k, None])

@@ -1,0 +1,190 @@
+"""A model judged by a protocol, person by person, so that intervals and paired tests can follow."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any, Literal
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from penchant.batch import Batch
+from penchant.data.draw import bits
+from penchant.data.load import EncodedLog, LoadConfig, Loader
+from penchant.data.negatives import Seen, Uniform
+from penchant.data.split import Split
+from penchant.encoding import Bools, Floats, Ints
+from penchant.errors import ConfigError, TrainingError, unknown_name
+from penchant.evaluate.protocol import Protocol
+from penchant.metrics import Interval, Ranking, auc, bootstrap, bootstrap_auc, ranking_of_one
+from penchant.nn.model import Model, score_in_chunks
+
+SLOTS = 1 << 18  # candidates of all requests that are judged at once
+
+Progress = Callable[[int, int], None]  # people done, people in all
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Judged:
+    """What a model did for each of U people."""
+
+    protocol: Protocol
+    part: Literal["valid", "test"]
+    seed: int
+    people: int
+    dropped: int  # people whom the split leaves out
+    position: Ints  # [U] the judged event, a position in the Log
+    above: Ints  # [U] candidates that scored higher than it
+    tied: Ints  # [U] others that scored the same
+    others: Ints  # [U] candidates beside it
+    score: Floats | None  # [U, 1 + sampled], the judged event first; None over the whole catalogue
+
+    @cached_property
+    def auc(self) -> NDArray[np.float64]:
+        """[U] the share of other candidates below the judged event, ties counting half."""
+        return 1 - (self.above + self.tied / 2) / np.maximum(self.others, 1)
+
+    def at(self, k: int) -> Ranking:
+        """The ranking metrics of each person at cut k."""
+        return ranking_of_one(self.above, self.tied, k)
+
+    def each(self, metric: str) -> NDArray[np.float64]:
+        """[U] one metric, person by person: "hr@10", "ndcg@5", "mrr@10", "map@10", "gauc". Raises UnknownNameError."""
+        name, _, cut = metric.partition("@")
+        if name == "gauc" and not cut:
+            return self.auc
+        if name in ("hr", "ndcg", "mrr", "map", "recall") and cut.isdigit() and int(cut) > 0:
+            values: NDArray[np.float64] = getattr(self.at(int(cut)), name)
+            return values
+        raise unknown_name("metric here", metric, ["hr@10", "ndcg@10", "mrr@10", "map@10", "recall@10", "gauc"])
+
+    def value(self, metric: str) -> float:
+        """The mean over people of one metric."""
+        return float(self.each(metric).mean())
+
+    def summary(self, k: int = 10, *, resamples: int = 1000) -> dict[str, Any]:
+        """Every metric with its 95% interval (bootstrap over people), and what was judged how.
+
+        One positive a person, so that map@k equals mrr@k, and GAUC, every person having as many candidates, their mean AUC.
+        """
+        found: dict[str, Any] = {"protocol": self.protocol.name, "part": self.part, "order": self.protocol.tie, "ties": "shared ranks"}
+        found |= {"people": self.people, "dropped": self.dropped, "seed": self.seed}
+        intervals: dict[str, Interval] = {}
+        for metric in (f"hr@{k}", f"ndcg@{k}", f"map@{k}", f"mrr@{k}", "gauc"):
+            found[metric] = self.value(metric)
+            intervals[metric] = bootstrap(self.each(metric), resamples=resamples, seed=self.seed)
+        if self.score is not None:
+            found["auc"], intervals["auc"] = self._pooled(resamples)
+        return {**found, "intervals": {name: [interval.low, interval.high] for name, interval in intervals.items()}}
+
+    def _pooled(self, resamples: int) -> tuple[float, Interval]:
+        assert self.score is not None
+        label = np.zeros(self.score.shape)
+        label[:, 0] = 1
+        flat, group = self.score.reshape(-1), np.repeat(np.arange(self.people), self.score.shape[1])
+        return auc(flat, label.reshape(-1)), bootstrap_auc(flat, label.reshape(-1), group, resamples=min(resamples, 100), seed=self.seed)
+
+
+@torch.inference_mode()
+def judge(
+    model: Model, data: EncodedLog, split: Split, protocol: Protocol, *, past: int, part: Literal["valid", "test"] = "test", seed: int = 0,
+    people: int | None = None, progress: Progress | None = None,
+) -> Judged:
+    """The model's rankings of each judged event. The model is put into evaluation mode and left in it.
+
+    past: events of a past that are kept, as in training. people: judge only as many, drawn by seed.
+    """
+    if split.name != protocol.split:
+        raise ConfigError(f"protocol {protocol.name} needs split {protocol.split}; this log was split by {split.name}.")
+    model.eval()
+    position = _some(split.valid if part == "valid" else split.test, people, seed)
+    loader = Loader(data=data, position=position, config=LoadConfig(past=past, tie=protocol.tie), seed=seed)
+    items = catalogue_vectors(model, data)
+    rank = _sampled(model, loader, items, protocol.sampled, progress) if protocol.sampled else _whole(model, loader, items, progress)
+    above, tied, others, score = rank
+    return Judged(
+        protocol=protocol, part=part, seed=seed, people=len(position), dropped=split.dropped, position=position, above=above, tied=tied,
+        others=others, score=score,
+    )
+
+
+def catalogue_vectors(model: Model, data: EncodedLog) -> torch.Tensor:
+    """[V, D] every item of the catalogue, encoded once."""
+    known = torch.from_numpy(data.encoding.catalogue.known)
+    return model.item(torch.arange(len(known)), known)
+
+
+def pool(data: EncodedLog) -> Ints:
+    """int64, the catalogue rows that have events in the Log."""
+    rows = data.item[np.bincount(data.log.events["item"], minlength=len(data.item)) > 0]
+    return rows[rows > 0]
+
+
+Ranks = tuple[Ints, Ints, Ints, Floats | None]
+
+
+def _sampled(model: Model, loader: Loader, items: torch.Tensor, count: int, progress: Progress | None) -> Ranks:
+    """Against `count` different items that a person never chose, a function of (seed, judged event)."""
+    data, log = loader.data, loader.data.log
+    chosen = np.flatnonzero(log.positive)
+    seen = Seen(log.user_of(chosen), data.rows(chosen), users=len(log.users), rows=data.encoding.catalogue.size)
+    draws = Uniform(pool=pool(data), seen=seen, seed=loader.seed)
+    scores = []
+    for position in _blocks(loader.position, count + 1, progress):
+        item = np.concatenate([data.rows(position)[:, None], draws.distinct(log.user_of(position), position, count)], axis=1)
+        scores.append(_score(model, items, loader.assemble(position, item)))
+    score = np.concatenate(scores)
+    above, tied = (score[:, 1:] > score[:, :1]).sum(1), (score[:, 1:] == score[:, :1]).sum(1)
+    return above, tied, np.full(len(score), count), score
+
+
+def _whole(model: Model, loader: Loader, items: torch.Tensor, progress: Progress | None) -> Ranks:
+    """Against every item with events, but for those in the person's past."""
+    data, rows = loader.data, pool(loader.data)
+    place = np.full(data.encoding.catalogue.size, len(rows))
+    place[rows] = np.arange(len(rows))
+    above, tied, others = [], [], []
+    for position in _blocks(loader.position, len(rows), progress):
+        score = _score(model, items, loader.assemble(position, np.broadcast_to(rows, (len(position), len(rows)))))
+        own = place[data.rows(position)]
+        rival = _rivals(loader, position, place, own, len(rows))
+        target = np.take_along_axis(score, own[:, None], axis=1)
+        above.append(((score > target) & rival).sum(1))
+        tied.append(((score == target) & rival).sum(1))
+        others.append(rival.sum(1))
+    return np.concatenate(above), np.concatenate(tied), np.concatenate(others), None
+
+
+def _rivals(loader: Loader, position: Ints, place: Ints, own: Ints, size: int) -> Bools:
+    """bool [R, size], the candidates beside the judged one: not in the person's past."""
+    past, length = loader.data.past(position, loader.data.log.size, loader.config.tie)
+    rival = np.ones((len(position), size + 1), dtype=bool)
+    rival[np.repeat(np.arange(len(position)), length), place[loader.data.rows(past)]] = False
+    rival[np.arange(len(position)), own] = False
+    return rival[:, :size]
+
+
+def _score(model: Model, items: torch.Tensor, batch: Batch) -> Floats:
+    vectors = items.index_select(0, batch.row)
+    memory = model.read(vectors, batch.user, batch.history)
+    score: Floats = score_in_chunks(model, vectors, memory, batch).float().numpy()
+    if not np.isfinite(score).all():
+        raise TrainingError(f"the model scores {int((~np.isfinite(score)).sum()):,} of {score.size:,} candidates with no finite number.")
+    return score
+
+
+def _blocks(position: Ints, candidates: int, progress: Progress | None) -> Iterator[Ints]:
+    step = max(1, min(512, SLOTS // candidates))
+    for at in range(0, len(position), step):
+        yield position[at : at + step]
+        if progress:
+            progress(min(at + step, len(position)), len(position))
+
+
+def _some(position: Ints, people: int | None, seed: int) -> Ints:
+    if people is None or people >= len(position):
+        return position
+    return np.sort(position[np.argsort(bits(seed, position), kind="stable")[:people]])

@@ -1,0 +1,35 @@
+"""Protocols as named values: a number without its protocol is not a result."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+from penchant.data.load import Tie
+
+
+@dataclass(frozen=True, kw_only=True)
+class Protocol:
+    """What is judged, against which candidates."""
+
+    name: str
+    split: Literal["leave-last-out"]
+    tie: Tie  # which events make up the past of the judged one
+    sampled: int | None  # other candidates, drawn; None: the whole catalogue
+
+    @property
+    def says(self) -> str:
+        """The protocol in words."""
+        events = "the last positive event of each person by (time, source row)"
+        past = "all events before it in that order" if self.tie == "order" else "events of earlier times only"
+        if self.sampled is None:
+            others = "every item with events, but for those in the person's past"
+        else:
+            others = f"{self.sampled} different items drawn uniformly from those with events, none of them ever chosen by the person"
+        return f"{self.name}: {events}, given {past}, ranked with {others}; tied scores share their ranks"
+
+
+PROTOCOLS = {
+    "loo-99": Protocol(name="loo-99", split="leave-last-out", tie="order", sampled=99),
+    "loo-full": Protocol(name="loo-full", split="leave-last-out", tie="order", sampled=None),
+}

@@ -1,0 +1,85 @@
+"""Adam for dense parameters, and for tables an Adam that touches only the rows of a batch."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from penchant.nn.embedding import Table
+
+
+class RowAdam(torch.optim.Optimizer):
+    """Adam (Kingma and Ba, ICLR 2015) on the rows of a sparse gradient; the other rows and their moments stay as they are.
+
+    The correction of the moments' bias counts steps, not visits of a row, as the lazy Adam of other libraries does.
+    """
+
+    def __init__(self, parameters: Iterable[nn.Parameter], rate: float, betas: tuple[float, float] = (0.9, 0.999), eps: float = 1e-8) -> None:
+        super().__init__(parameters, {"lr": rate, "betas": betas, "eps": eps})
+
+    @torch.no_grad()
+    def step(self, closure: Any = None) -> None:
+        for group in self.param_groups:
+            for parameter in group["params"]:
+                if parameter.grad is not None:
+                    row, gradient = rows_of(parameter.grad)
+                    self._update(parameter, row, gradient, group)
+
+    def _update(self, parameter: Tensor, row: Tensor, gradient: Tensor, group: dict[str, Any]) -> None:
+        state = self.state[parameter]
+        if not state:
+            state["step"] = 0
+            state["mean"], state["square"] = torch.zeros_like(parameter), torch.zeros_like(parameter)
+        state["step"] += 1
+        first, second = group["betas"]
+        mean = state["mean"].index_select(0, row).lerp_(gradient, 1 - first)
+        square = state["square"].index_select(0, row).mul_(second).addcmul_(gradient, gradient, value=1 - second)
+        state["mean"].index_copy_(0, row, mean)
+        state["square"].index_copy_(0, row, square)
+        scale = (1 - second ** state["step"]) ** 0.5
+        denominator = square.sqrt_().div_(scale).add_(group["eps"])
+        rate = group["lr"] / (1 - first ** state["step"])
+        parameter.index_add_(0, row, mean.div_(denominator), alpha=-rate)
+
+
+def rows_of(gradient: Tensor) -> tuple[Tensor, Tensor]:
+    """The rows int64 [n] of a sparse gradient, each once, and what stands in them [n, D]; all rows of a dense one."""
+    if not gradient.is_sparse:
+        return torch.arange(gradient.shape[0], device=gradient.device), gradient
+    row, value = gradient._indices()[0], gradient._values()
+    once, place = torch.unique(row, return_inverse=True)
+    return once, value.new_zeros(len(once), value.shape[1]).index_add_(0, place, value)
+
+
+class Optimiser:
+    """Both optimisers of a model as one."""
+
+    def __init__(self, model: nn.Module, rate: float, table_rate: float, weight_decay: float = 0.0) -> None:
+        tables = [module.weight for module in model.modules() if isinstance(module, Table)]
+        there = {id(weight) for weight in tables}
+        dense = [parameter for parameter in model.parameters() if id(parameter) not in there]
+        self.parts: list[torch.optim.Optimizer] = []
+        if dense:
+            self.parts.append(torch.optim.AdamW(dense, lr=rate, weight_decay=weight_decay, fused=True))
+        if tables:
+            self.parts.append(RowAdam(tables, table_rate))
+
+    def zero_grad(self) -> None:
+        for part in self.parts:
+            part.zero_grad(set_to_none=True)
+
+    def step(self) -> None:
+        for part in self.parts:
+            part.step()
+
+    def tensors(self) -> dict[str, Tensor]:
+        """All that is kept between steps, by name: "part.parameter.name"."""
+        found: dict[str, Tensor] = {}
+        for at, part in enumerate(self.parts):
+            for place, parameter in enumerate(p for group in part.param_groups for p in group["params"]):
+                for name, value in part.state[parameter].items():
+                    found[f"{at}.{place}.{name}"] = value if isinstance(value, Tensor) else torch.tensor(value)
+        return found
