@@ -81,9 +81,10 @@ def parse_flags(words: Sequence[str]) -> dict[str, Any]:
 
 def _value(text: str) -> Any:
     try:
-        return tomllib.loads(f"value = {text}")["value"]
+        values = tomllib.loads(f"value = {text}")
     except tomllib.TOMLDecodeError:
         return text
+    return values["value"] if len(values) == 1 else text  # a text of several lines may hold further keys
 
 
 def _toml(path: Path, error: type[ConfigError]) -> dict[str, Any]:
@@ -93,6 +94,8 @@ def _toml(path: Path, error: type[ConfigError]) -> dict[str, Any]:
         raise error(f"{path}: there is no such file.") from None
     except IsADirectoryError:
         raise error(f"{path}: this is a folder; a TOML file was wanted.") from None
+    except OSError as fault:
+        raise error(f"{path}: cannot be read ({fault.strerror}).") from None
     except UnicodeDecodeError as fault:
         raise error(f"{path}: not UTF-8 text ({fault.reason} at byte {fault.start}); a TOML file was wanted.") from None
     except tomllib.TOMLDecodeError as fault:

@@ -10,9 +10,10 @@ The same Encoding works in training, evaluation and serving, and travels with th
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from functools import cached_property
 from typing import Any
 
@@ -22,12 +23,13 @@ import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 from penchant.errors import DataError
-from penchant.schema import MOMENTS, Schema
+from penchant.schema import MOMENTS, Field, Schema
 
 Ints = NDArray[np.int64]
 Floats = NDArray[np.float32]
 Bools = NDArray[np.bool_]
 
+EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 MANY = 4096  # from here on a columnar look-up is quicker than a dict
 
 
@@ -51,7 +53,7 @@ class Vocabulary:
         if len(raw) < MANY:
             values = raw.to_pylist() if isinstance(raw, pa.Array) else raw
             return np.array([0 if v is None else self._id.get(text(v), 0) for v in values], dtype=np.int64)
-        column = raw if isinstance(raw, pa.Array) else pa.array([None if v is None else text(v) for v in raw], pa.string())
+        column = raw.cast(pa.string()) if isinstance(raw, pa.Array) else pa.array([None if v is None else text(v) for v in raw], pa.string())
         found = pc.index_in(column, value_set=self.values, skip_nulls=True)
         ids: Ints = found.fill_null(-1).to_numpy(zero_copy_only=False).astype(np.int64) + 1
         return ids
@@ -130,9 +132,10 @@ class Encoding:
         try:
             values = np.array([np.nan if value is None else float(value) for value in raw], dtype=np.float64)
         except (TypeError, ValueError):
-            bad = next(value for value in raw if not _is_number(value))
-            raise DataError(f"{name} is {bad!r}; a number, or nothing, was wanted.") from None
-        return self.scales[name].encode(values)
+            raise _no_number(name, raw) from None
+        if (np.abs(values) > np.finfo(np.float32).max).any():
+            raise _no_number(name, raw)
+        return self.scales[name].encode(values.astype(np.float32))  # what a Log holds, so that the two encode to the same bits
 
     def moment(self, time: Ints) -> Ints:
         """int64 [n, moments] of times in unix milliseconds: the hour and weekday (Monday is 0) in UTC, as the schema asks."""
@@ -152,7 +155,8 @@ class Encoding:
         for place, (name, declared) in enumerate(fields.items()):
             values = np.zeros((rows, declared.most), dtype=np.int64)
             for row, listed in enumerate(raw.get(name, ())):
-                ids = self.vocabularies[f"item.{name}"].encode(list(listed or ())[: declared.most])
+                words = words_of(listed, declared) if isinstance(listed, str) else list(listed or ())
+                ids = self.vocabularies[f"item.{name}"].encode(words[: declared.most])
                 values[row, : len(ids)], length[row, place] = ids, max(len(ids), 1)
             many.append(values)
         return tuple(many), length
@@ -160,13 +164,17 @@ class Encoding:
     def with_items(self, items: Sequence[Mapping[str, Any]]) -> Encoding:
         """The same encoding with new items appended to the catalogue: {"id": ..., "title": ..., "genre": [...], ...} each.
 
-        They have no training rows: they live on their attributes. Raises DataError for an item that is already there.
+        They have no training rows: they live on their attributes. Several values are a list, or a text with the field's separator.
+    Raises DataError for an item that is already there.
         """
         ids = [text(item["id"]) for item in items]
         old = self.catalogue
         there = [raw for raw in ids if old.items.encode([raw])[0]]
         if there:
             raise DataError(f"item {there[0]!r} is already in the catalogue ({len(there)} of {len(ids)} are); only new items can be added.")
+        twice = [raw for raw, times in Counter(ids).items() if times > 1]
+        if twice:
+            raise DataError(f"item {twice[0]!r} stands more than once among the new items; each is added once.")
         raw = {name: [item.get(name) for item in items] for group, name, _ in self.schema.fields() if group == "item"}
         code, many, length, number = self.items(raw, len(items))
         added = len(items)
@@ -188,16 +196,25 @@ def text(value: Any) -> str:
     return value if isinstance(value, str) else str(value)
 
 
+def words_of(cell: str, field: Field) -> list[str]:
+    """The values of a several-valued category that stand in one cell."""
+    return [word for part in cell.split(field.separator) if (word := part.strip())]
+
+
 def milliseconds(time: int | datetime) -> int:
     """Unix milliseconds of a datetime (UTC where it names no zone), or of what is that already."""
     if isinstance(time, datetime):
-        return int((time if time.tzinfo else time.replace(tzinfo=UTC)).timestamp() * 1000)
+        return ((time if time.tzinfo else time.replace(tzinfo=UTC)) - EPOCH) // timedelta(milliseconds=1)
     return int(time)
+
+
+def _no_number(name: str, raw: Sequence[Any]) -> DataError:
+    bad = next(value for value in raw if not _is_number(value))
+    return DataError(f"{name} is {bad!r}; a number, or nothing, was wanted.")
 
 
 def _is_number(value: Any) -> bool:
     try:
-        float(0.0 if value is None else value)
+        return not abs(float(0.0 if value is None else value)) > np.finfo(np.float32).max
     except (TypeError, ValueError):
         return False
-    return True

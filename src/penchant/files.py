@@ -16,6 +16,8 @@ from typing import Any
 from penchant.errors import ArtefactError, DiskError, ExistsError
 
 NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+NO_RIGHT = (errno.EACCES, errno.EPERM, errno.EROFS)
+NO_PLACE = (errno.ENOTDIR, errno.EEXIST, errno.ENOTEMPTY, errno.ENAMETOOLONG)
 BLOCK = 1 << 20
 
 
@@ -35,6 +37,7 @@ def whole(folder: Path, *, what: str) -> Iterator[Path]:
             yield draft
             for path in draft.iterdir():
                 _flush(path)
+            _flush(draft)
             draft.chmod(0o755)
             draft.rename(folder)
             _flush(folder.parent)
@@ -49,9 +52,11 @@ def disk_errors(path: Path, *, what: str) -> Iterator[None]:
         yield
     except OSError as fault:
         if fault.errno in NO_ROOM:
-            raise DiskError(f"{path}: no room to write the {what} ({os.strerror(fault.errno or 0)}); nothing half-written was kept.") from fault
-        if fault.errno in (errno.EACCES, errno.EPERM, errno.EROFS):
-            raise DiskError(f"{path}: no right to write the {what} here ({os.strerror(fault.errno or 0)}).") from fault
+            raise DiskError(f"{path}: no room to write the {what} ({_reason(fault)}); nothing half-written was kept.") from fault
+        if fault.errno in NO_RIGHT:
+            raise DiskError(f"{path}: no right to write the {what} here ({_reason(fault)}).") from fault
+        if fault.errno in NO_PLACE:
+            raise DiskError(f"{path}: the {what} cannot be written here ({_reason(fault)}).") from fault
         raise
 
 
@@ -61,21 +66,27 @@ def write_manifest(folder: Path, facts: Mapping[str, Any]) -> None:
     (folder / "manifest.json").write_text(json.dumps({**facts, "files": files}, indent=1) + "\n", encoding="utf-8")
 
 
-def read_manifest(folder: Path, *, kind: str, version: int) -> dict[str, Any]:
+def read_manifest(folder: Path, *, kind: str, version: int) -> Mapping[str, Any]:
     """The manifest of a folder of this kind and version, every file of it checked. Raises ArtefactError."""
     path = folder / "manifest.json"
     try:
-        manifest: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+        manifest: Any = json.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
         raise ArtefactError(f"{folder}: this is not a {kind}: it has no manifest.json.") from None
     except (ValueError, OSError) as fault:
         raise ArtefactError(f"{path}: cannot be read as the manifest of a {kind} ({fault}).") from None
+    if not isinstance(manifest, dict):
+        raise ArtefactError(f"{path}: cannot be read as the manifest of a {kind} (it holds no object).")
     if manifest.get("kind") != kind:
         raise ArtefactError(f"{folder}: this is a {manifest.get('kind')}; a {kind} was wanted.")
     if manifest.get("version") != version:
         raise ArtefactError(f"{folder}: this {kind} has version {manifest.get('version')}; this penchant reads version {version}.")
-    for name, wanted in manifest["files"].items():
-        _check(folder / name, wanted, kind)
+    try:
+        listed = {name: (int(facts["bytes"]), str(facts["sha256"])) for name, facts in manifest["files"].items()}
+    except (AttributeError, KeyError, TypeError, ValueError):
+        raise ArtefactError(f"{path}: cannot be read as the manifest of a {kind} (it does not list its files).") from None
+    for name, (size, digest) in listed.items():
+        _check(folder / name, size, digest, kind)
     return manifest
 
 
@@ -87,14 +98,18 @@ def sha256(path: Path) -> str:
     return digest.hexdigest()
 
 
-def _check(path: Path, wanted: Mapping[str, Any], kind: str) -> None:
+def _check(path: Path, size: int, digest: str, kind: str) -> None:
     if not path.is_file():
         raise ArtefactError(f"{path}: this file of the {kind} is missing.")
-    size = path.stat().st_size
-    if size != wanted["bytes"]:
-        raise ArtefactError(f"{path}: this file of the {kind} has {size} bytes; {wanted['bytes']} were written. It was truncated or altered.")
-    if sha256(path) != wanted["sha256"]:
+    there = path.stat().st_size
+    if there != size:
+        raise ArtefactError(f"{path}: this file of the {kind} has {there} bytes; {size} were written. It was truncated or altered.")
+    if sha256(path) != digest:
         raise ArtefactError(f"{path}: this file of the {kind} is not what was written: its checksum differs.")
+
+
+def _reason(fault: OSError) -> str:
+    return os.strerror(fault.errno or 0)
 
 
 def _flush(path: Path) -> None:

@@ -70,7 +70,7 @@ class Label(Config):
     """An event is a positive when its column is at least this."""
 
     column: str
-    at_least: float
+    at_least: float = Limits(allow_inf_nan=False)
 
 
 class Events(Table):
@@ -114,6 +114,11 @@ class Schema(Config):
         for group, name, field in self.fields():
             if field.kind == "categories" and group != "item":
                 raise ValueError(f"{group} field {name!r} has kind 'categories', which only items have; use 'category' or 'number'.")
+        seen: dict[tuple[str, str], str] = {}
+        for group, name, _ in self.fields():
+            other = seen.setdefault((group, name.casefold()), name)
+            if other != name:
+                raise ValueError(f"{group} fields {other!r} and {name!r} differ in case only; name one of them otherwise.")
         for name in self.events.context:
             if name in MOMENTS:
                 raise ValueError(f"context field {name!r} has the name of a derived moment; name it otherwise.")

@@ -30,8 +30,8 @@ def fit(log: Log, train: Ints) -> Encoding:
         if field.kind == "number":
             scales[f"{group}.{name}"] = _scale(np.asarray(column)[rows[group]])
         else:
-            used = column.take(pa.array(rows[group])).flatten().to_numpy() if field.kind == "categories" else np.asarray(column)[rows[group]]
-            places = np.unique(used)
+            taken = column.take(pa.array(rows[group])) if field.kind == "categories" else None
+            places = np.unique(np.asarray(column)[rows[group]] if taken is None else taken.flatten().to_numpy())
             vocabularies[f"{group}.{name}"] = Vocabulary(log.values[f"{group}.{name}"].take(pa.array(places[places > 0] - 1)))
     return Encoding(
         schema=log.schema,

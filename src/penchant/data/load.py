@@ -48,7 +48,8 @@ class EncodedLog:
         self.item: Ints = encoding.catalogue.items.encode(log.items.column("id"))  # [I] the catalogue row of each item of the Log
         codes, self.user_number = attributes(log, "user", encoding.vocabularies, encoding.scales)
         self.user: Ints = np.concatenate([encoding.users.encode(log.users.column("id"))[:, None], codes], axis=1)  # [U, 1 + F]
-        self._ids = {f"{g}.{n}": remap(log, encoding.vocabularies, f"{g}.{n}") for g in ("action", "context") for n in schema.named(g, "category")}
+        names = [f"{group}.{name}" for group in ("action", "context") for name in schema.named(group, "category")]
+        self._ids = {name: remap(log, encoding.vocabularies, name) for name in names}
 
     def rows(self, position: Ints) -> Ints:
         """int64, the catalogue row of each event's item."""
@@ -104,7 +105,9 @@ class Loader:
     further: int = 0  # further items a request, for sampled losses
 
     @classmethod
-    def for_training(cls, data: EncodedLog, train: Ints, config: LoadConfig, seed: int, *, others: bool = False, further: int = 0) -> Loader:
+    def for_training(
+        cls, data: EncodedLog, train: Ints, config: LoadConfig, seed: int, *, others: bool = False, further: int = 0,
+    ) -> Loader:
         """Over training positions; negatives are items with training rows that a person did not choose in theirs."""
         log = data.log
         kept = train if config.latest is None else _latest(log, train, config.latest)

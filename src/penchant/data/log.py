@@ -22,8 +22,8 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
+from penchant.arrow import map_batch
 from penchant.encoding import Ints
-from penchant.errors import ArtefactError
 from penchant.files import read_manifest
 from penchant.schema import Schema, read_schema
 
@@ -88,25 +88,6 @@ def open_log(folder: Path | str) -> Log:
         items=map_batch(folder / "items.arrow"),
         values=_by_field(values),
     )
-
-
-def map_batch(path: Path) -> pa.RecordBatch:
-    """The one record batch of an Arrow IPC file, memory-mapped. Raises ArtefactError."""
-    try:
-        reader = pa.ipc.open_file(pa.memory_map(str(path)))
-        if reader.num_record_batches != 1:
-            raise ArtefactError(f"{path}: holds {reader.num_record_batches} record batches; one was wanted.")
-        return reader.get_batch(0)
-    except (pa.ArrowInvalid, OSError) as fault:
-        raise ArtefactError(f"{path}: cannot be read as an Arrow file ({fault}).") from None
-
-
-def write_batch(path: Path, columns: Mapping[str, Any]) -> None:
-    """Columns as one uncompressed record batch in an Arrow IPC file. Buffers are written as they lie, with no copy in memory."""
-    arrays = [column if isinstance(column, pa.Array) else pa.array(column) for column in columns.values()]
-    batch = pa.RecordBatch.from_arrays(arrays, names=list(columns))
-    with pa.OSFile(str(path), "wb") as sink, pa.ipc.new_file(sink, batch.schema) as writer:
-        writer.write_batch(batch)
 
 
 def _by_field(values: pa.RecordBatch) -> dict[str, pa.StringArray]:

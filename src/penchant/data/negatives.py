@@ -24,6 +24,8 @@ class Seen:
     def has(self, user: Ints, row: Ints) -> Bools:
         """bool, whether each (person, row) was chosen; the two broadcast together."""
         key = user * self._rows + row
+        if not len(self._key):
+            return np.zeros(key.shape, dtype=bool)
         place = np.searchsorted(self._key, key)
         return self._key[np.minimum(place, len(self._key) - 1)] == key
 
@@ -74,7 +76,10 @@ class Uniform:
         for at in np.flatnonzero(~enough):
             left = np.setdiff1d(self.pool, self.seen.rows(int(user[at])))
             if len(left) < count:
-                raise DataError(f"{count} different items that a person has not chosen were wanted; one has only {len(left)} of {len(self.pool):,} left.")
+                raise DataError(
+                    f"{count} different items that a person has not chosen were wanted; "
+                    f"one has only {len(left)} of {len(self.pool):,} left."
+                )
             out[at] = left[np.argsort(bits(self.seed, -2, int(example[at]), left), kind="stable")[:count]]
         return out
 

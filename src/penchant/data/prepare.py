@@ -11,8 +11,11 @@ kept in memory does not grow with the log.
 
 from __future__ import annotations
 
+import os
 import re
 import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -23,9 +26,12 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from penchant import files
+from penchant.arrow import write_batch
 from penchant.config import dump
 from penchant.data import read
-from penchant.data.log import KIND, VERSION, Log, open_log, write_batch
+from penchant.data.log import KIND, VERSION, Log, open_log
+from penchant.data.read import literal, quoted
+from penchant.encoding import words_of
 from penchant.errors import ConfigError, DataError, DiskError
 from penchant.schema import Field, Schema, Table, read_schema
 
@@ -43,28 +49,33 @@ def prepare(source: Path | str, out: Path | str, schema: Schema | None = None, *
     schema = schema or read_schema(source / "schema.toml")
     if not re.fullmatch(r"\d+(\.\d+)?\s*([KMGT]i?B|B)", memory):
         raise ConfigError(f"memory is {memory!r}; a size such as '500MB' or '2GB' was wanted.")
-    with files.whole(out, what="Log") as draft, tempfile.TemporaryDirectory(prefix=f".{out.name}.", suffix=".spill", dir=draft.parent) as spill:
-        connection = _connect(Path(spill), memory, threads)
+    with files.whole(out, what="Log") as draft, _spill(out, draft.parent) as spill:
         try:
-            facts = _write(connection, schema, source, draft, Path(spill))
+            with duckdb.connect(str(spill / "work.duckdb")) as connection:
+                _limit(connection, spill, memory, threads)
+                facts = _write(connection, schema, source, draft, spill)
         except duckdb.OutOfMemoryException:
             raise ConfigError(f"memory {memory!r} is too little to sort this log; allow more, about 1GB for 100 million events.") from None
         except duckdb.IOException as fault:
-            raise DiskError(f"{out}: the Log could not be written ({str(fault).splitlines()[0]}); nothing half-written was kept.") from fault
-        finally:
-            connection.close()
+            reason = str(fault).splitlines()[0]
+            raise DiskError(f"{out}: the Log could not be written ({reason}); nothing half-written was kept.") from fault
         (draft / "schema.toml").write_text(dump(schema), encoding="utf-8")
         files.write_manifest(draft, {"kind": KIND, "version": VERSION, "name": schema.name, **facts})
     return open_log(out)
 
 
-def _connect(spill: Path, memory: str, threads: int | None) -> Connection:
-    connection = duckdb.connect(str(spill / "work.duckdb"))
-    connection.execute(f"SET memory_limit = '{memory}'")
-    connection.execute(f"SET temp_directory = '{spill}'")
+@contextmanager
+def _spill(out: Path, parent: Path) -> Iterator[Path]:
+    """A folder for what does not fit into memory; gone afterwards."""
+    with tempfile.TemporaryDirectory(prefix=f".{out.name}.", suffix=".spill", dir=parent) as spill:
+        yield Path(spill)
+
+
+def _limit(connection: Connection, spill: Path, memory: str, threads: int | None) -> None:
+    connection.execute(f"SET memory_limit = {literal(memory)}")
+    connection.execute(f"SET temp_directory = {literal(str(spill))}")
     if threads:
         connection.execute(f"SET threads = {threads}")
-    return connection
 
 
 def _write(connection: Connection, schema: Schema, source: Path, draft: Path, spill: Path) -> dict[str, Any]:
@@ -74,7 +85,9 @@ def _write(connection: Connection, schema: Schema, source: Path, draft: Path, sp
     items = _read_side(connection, "items", schema.items, source)
     values = _number(connection, schema, items is not None)
     count = _write_events(connection, schema, draft, spill)
-    user_rows = connection.sql("SELECT id, sum(events) OVER (ORDER BY code)::BIGINT AS \"end\" FROM user_code ORDER BY code").to_arrow_table()
+    user_rows = connection.sql(
+        'SELECT id, sum(events) OVER (ORDER BY code)::BIGINT AS "end" FROM user_code ORDER BY code'
+    ).to_arrow_table()
     item_rows = connection.sql("SELECT id FROM item_code ORDER BY code").to_arrow_table()
     user_columns = {"id": user_rows["id"].combine_chunks(), "end": user_rows["end"].combine_chunks()}
     user_columns |= _side_columns("user", schema, schema.users, users, user_rows["id"].combine_chunks(), values)
@@ -96,7 +109,7 @@ def _write(connection: Connection, schema: Schema, source: Path, draft: Path, sp
 
 
 def _read_events(connection: Connection, schema: Schema, source: Path) -> int:
-    """The duckdb table `event` of checked, typed rows; returns how many there are."""
+    """The duckdb table `events` of checked rows; returns how many there are."""
     declared = schema.events
     fields = {f"{group}.{name}": field for group, name, field in schema.fields() if group in ("action", "context")}
     columns = {"user": declared.user, "item": declared.item, "time": declared.time.column}
@@ -104,30 +117,33 @@ def _read_events(connection: Connection, schema: Schema, source: Path) -> int:
     columns |= {name: read.text_of(field, name.split(".", 1)[1]) for name, field in fields.items()}
     rows = read.load(connection, "events", declared, source, columns)
     numbers = [name for name, field in fields.items() if field.kind == "number"]
-    read.need(connection, "events", declared, columns, ["user", "item", *(["label"] if declared.label else [])])
-    read.need_times(connection, "events", declared, declared.time)
-    read.need_numbers(connection, "events", declared, columns, [*numbers, *(["label"] if declared.label else [])])
-    return rows
+    read.need(rows, ["user", "item", *(["label"] if declared.label else [])])
+    read.need_times(rows, declared.time)
+    read.need_numbers(rows, [*numbers, *(["label"] if declared.label else [])])
+    return rows.count
 
 
 def _read_side(connection: Connection, name: str, table: Any, source: Path) -> pa.Table | None:
-    """The rows of a users' or items' table as text, `id` first; None where the schema has no such table."""
+    """The rows of a users' or items' table, `id` first, numbers as such; None where the schema has no such table."""
     if table is None:
         return None
     columns = {"id": table.key} | ({"title": table.title} if getattr(table, "title", None) else {})
     columns |= {f".{field}": read.text_of(declared, field) for field, declared in table.fields.items()}
-    read.load(connection, name, table, source, columns)
-    read.need(connection, name, table, columns, ["id"])
-    read.need_numbers(connection, name, table, columns, [f".{f}" for f, declared in table.fields.items() if declared.kind == "number"])
+    rows = read.load(connection, name, table, source, columns)
+    numbers = [f".{field}" for field, declared in table.fields.items() if declared.kind == "number"]
+    read.need(rows, ["id"])
+    read.need_numbers(rows, numbers)
     _refuse_duplicates(connection, name, table)
-    return connection.sql(f"SELECT * EXCLUDE source FROM {name}").to_arrow_table()
+    chosen = ", ".join(quoted(here) + ("::FLOAT AS " + quoted(here) if here in numbers else "") for here in columns)
+    return connection.sql(f"SELECT {chosen} FROM {name}").to_arrow_table()
 
 
 def _refuse_duplicates(connection: Connection, name: str, table: Table) -> None:
     twice = connection.execute(f"SELECT id, count(*) FROM {name} GROUP BY id HAVING count(*) > 1 ORDER BY id").fetchall()
     if twice:
         shown = ", ".join(f"{raw!r} {times} times" for raw, times in twice[: read.SHOWN])
-        raise DataError(f"{table.file}: {len(twice):,} {name[:-1]} id{'s stand' if len(twice) > 1 else ' stands'} in it more than once: {shown}.")
+        stand = "ids stand" if len(twice) > 1 else "id stands"
+        raise DataError(f"{table.file}: {len(twice):,} {name[:-1]} {stand} in it more than once: {shown}.")
 
 
 def _number(connection: Connection, schema: Schema, with_items: bool) -> dict[str, list[str]]:
@@ -135,14 +151,16 @@ def _number(connection: Connection, schema: Schema, with_items: bool) -> dict[st
     everything = "SELECT item AS id FROM events" + (" UNION SELECT id FROM items" if with_items else "")
     connection.execute("""CREATE TABLE user_code AS SELECT id, events, row_number() OVER (ORDER BY id) - 1 AS code
                           FROM (SELECT "user" AS id, count(*) AS events FROM events GROUP BY 1)""")
-    connection.execute(f"CREATE TABLE item_code AS SELECT id, row_number() OVER (ORDER BY id) - 1 AS code FROM (SELECT DISTINCT id FROM ({everything}))")
+    connection.execute(
+        f"CREATE TABLE item_code AS SELECT id, row_number() OVER (ORDER BY id) - 1 AS code FROM (SELECT DISTINCT id FROM ({everything}))"
+    )
     connection.execute("CREATE TABLE value_code (field VARCHAR, value VARCHAR, code INTEGER)")
     values: dict[str, list[str]] = {}
     for group, name, field in schema.fields():
         if field.kind == "category" and group in ("action", "context"):
-            column = f'"{group}.{name}"'
+            column = quoted(f"{group}.{name}")
             connection.execute(
-                f"""INSERT INTO value_code SELECT '{group}.{name}', value, row_number() OVER (ORDER BY value)
+                f"""INSERT INTO value_code SELECT {literal(f"{group}.{name}")}, value, row_number() OVER (ORDER BY value)
                     FROM (SELECT DISTINCT {column} AS value FROM events WHERE {column} IS NOT NULL)"""
             )
             rows = connection.execute("SELECT value FROM value_code WHERE field = ? ORDER BY code", [f"{group}.{name}"]).fetchall()
@@ -158,16 +176,17 @@ def _write_events(connection: Connection, schema: Schema, draft: Path, spill: Pa
     if schema.events.label:
         chosen["label"] = f"(e.label::DOUBLE >= {schema.events.label.at_least})::INTEGER::FLOAT"
     for place, (group, name, field) in enumerate((g, n, f) for g, n, f in schema.fields() if g in ("action", "context")):
+        whole = f"{group}.{name}"
         if field.kind == "number":
-            chosen[f"{group}.{name}"] = f"coalesce(e.\"{group}.{name}\"::FLOAT, 'nan'::FLOAT)"
+            chosen[whole] = f"coalesce(e.{quoted(whole)}::FLOAT, 'nan'::FLOAT)"
         else:
-            chosen[f"{group}.{name}"] = f"coalesce(v{place}.code, 0)::INTEGER"
-            joins += f" LEFT JOIN value_code v{place} ON v{place}.field = '{group}.{name}' AND v{place}.value = e.\"{group}.{name}\""
-    select = ", ".join(f'{expression} AS "{name}"' for name, expression in chosen.items())
+            chosen[whole] = f"coalesce(v{place}.code, 0)::INTEGER"
+            joins += f" LEFT JOIN value_code v{place} ON v{place}.field = {literal(whole)} AND v{place}.value = e.{quoted(whole)}"
+    select = ", ".join(f"{expression} AS {quoted(name)}" for name, expression in chosen.items())
     order = spill / "sorted.parquet"
     connection.execute(
         f"""COPY (SELECT {select} FROM events e JOIN user_code u ON u.id = e."user" JOIN item_code i ON i.id = e.item {joins}
-            ORDER BY u.code, 2, 3) TO '{order}' (FORMAT parquet)"""
+            ORDER BY u.code, 2, 3) TO {literal(str(order))} (FORMAT parquet)"""
     )
     columns = _stream(order, spill)
     write_batch(draft / "events.arrow", columns)
@@ -179,13 +198,20 @@ def _stream(path: Path, spill: Path) -> dict[str, pa.Array]:
     file = pq.ParquetFile(path)
     rows = file.metadata.num_rows
     schema = file.schema_arrow
-    maps = {f.name: np.memmap(spill / f"{place}.column", f.type.to_pandas_dtype(), "w+", shape=(rows,)) for place, f in enumerate(schema)}
+    maps = {f.name: _mapped(spill / f"{place}.column", f.type.to_pandas_dtype(), rows) for place, f in enumerate(schema)}
     at = 0
     for batch in file.iter_batches(batch_size=1 << 18):
         for name, column in maps.items():
             column[at : at + batch.num_rows] = batch.column(name).to_numpy(zero_copy_only=False)
         at += batch.num_rows
     return {f.name: pa.Array.from_buffers(f.type, rows, [None, pa.py_buffer(maps[f.name])]) for f in schema}
+
+
+def _mapped(path: Path, kind: Any, rows: int) -> Any:
+    """A new memory-mapped column. Its room is taken first: a disk that fills up under a mapping kills the process."""
+    with path.open("wb") as file:
+        os.posix_fallocate(file.fileno(), 0, rows * np.dtype(kind).itemsize)
+    return np.memmap(path, kind, "r+", shape=(rows,))
 
 
 def _side_columns(
@@ -206,15 +232,15 @@ def _side_columns(
 
 
 def _encode(column: pa.Array, field: Field) -> tuple[pa.Array, list[str] | None]:
-    """A text column as float32 (NaN absent), as places in its sorted values (0 absent), or as lists of places."""
+    """A column of an items' or users' table as float32 (NaN absent), as places in its sorted values (0 absent), or as lists of places."""
     if field.kind == "number":
-        return pc.fill_null(column.cast(pa.float32()), float("nan")), None
+        return pc.fill_null(column, pa.scalar(float("nan"), pa.float32())), None
     if field.kind == "category":
         values = pc.sort_indices(found := pc.unique(column.drop_null()))
         ordered = found.take(values)
         places = pc.fill_null(pc.add(pc.index_in(column, value_set=ordered, skip_nulls=True), 1), 0)
         return places.cast(pa.int32()), ordered.to_pylist()
-    listed = [[word for part in cell.split(field.separator) if (word := part.strip())][: field.most] for cell in pc.fill_null(column, "").to_pylist()]
+    listed = [words_of(cell, field)[: field.most] for cell in pc.fill_null(column, "").to_pylist()]
     ordered_values = sorted({word for words in listed for word in words})
     place = {word: at + 1 for at, word in enumerate(ordered_values)}
     return pa.array([[place[word] for word in words] for words in listed], pa.list_(pa.int32())), ordered_values

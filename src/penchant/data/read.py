@@ -6,7 +6,9 @@ Nothing is guessed and nothing is dropped: what cannot be read is an error that 
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+import csv
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -20,10 +22,21 @@ MICROSECONDS = {"s": 1_000_000, "ms": 1_000, "us": 1}
 EARLIEST, LATEST = datetime(1971, 1, 1, tzinfo=UTC), datetime(2100, 1, 1, tzinfo=UTC)
 
 
-def load(connection: duckdb.DuckDBPyConnection, name: str, table: Table, folder: Path, columns: Mapping[str, str]) -> int:
-    """A duckdb table `name` of text columns and `source`, the row (from 0) of each in its file; returns how many rows.
+@dataclass(frozen=True)
+class Rows:
+    """The rows of a file as a duckdb table of text columns and `source`, the row (from 0) of each in its file."""
 
-    columns: {name here: column in the file}.
+    connection: duckdb.DuckDBPyConnection
+    name: str  # of the duckdb table
+    table: Table
+    path: Path
+    columns: Mapping[str, str]  # {name here: column in the file}
+    count: int
+
+
+def load(connection: duckdb.DuckDBPyConnection, name: str, table: Table, folder: Path, columns: Mapping[str, str]) -> Rows:
+    """The rows of a table's file in `folder`, as a duckdb table `name` of `columns` {name here: column in the file}.
+
     Raises SchemaError for a missing file or column, DataError for rows that do not have the file's columns.
     """
     path = folder / table.file
@@ -33,47 +46,52 @@ def load(connection: duckdb.DuckDBPyConnection, name: str, table: Table, folder:
     for wanted in columns.values():
         if wanted not in there:
             raise SchemaError(f"{path.name}: there is no column {wanted!r}. It has {', '.join(there)}.{nearest(wanted, there)}")
-    chosen = ", ".join(f"{_quote(column)} AS {_quote(here)}" for here, column in columns.items())
+        if there.count(wanted) > 1:
+            raise SchemaError(f"{path.name}: there are {there.count(wanted)} columns {wanted!r}; one was wanted.")
+    chosen = ", ".join(f"c{there.index(column)} AS {quoted(here)}" for here, column in columns.items())
     bad = f"bad_{name}"
     connection.execute(
-        f"CREATE TABLE {_quote(name)} AS SELECT row_number() OVER () - 1 AS source, {chosen} FROM {_scan(path, table, there, bad)}"
+        f"CREATE TABLE {quoted(name)} AS SELECT row_number() OVER () - 1 AS source, {chosen} FROM {_scan(path, table, len(there), bad)}"
     )
-    ((rows,),) = connection.execute(f"SELECT count(*) FROM {bad}").fetchall()
+    ((rows,),) = connection.execute(f"SELECT count(DISTINCT line) FROM {bad}").fetchall()
     if rows:
-        shown = connection.execute(f"SELECT line, csv_line, lower(error_type::VARCHAR) FROM {bad} ORDER BY line LIMIT {SHOWN}").fetchall()
+        shown = connection.execute(
+            f"""SELECT line, any_value(csv_line), string_agg(DISTINCT lower(error_type::VARCHAR), ', ' ORDER BY lower(error_type::VARCHAR))
+                FROM {bad} GROUP BY line ORDER BY line LIMIT {SHOWN}"""
+        ).fetchall()
         examples = ", ".join(f"line {line}: {text!r} ({why})" for line, text, why in shown)
         wish = f"{len(there)} columns of {table.encoding} text separated by {table.separator!r}"
         raise DataError(f"{path.name}: {_count(rows, 'row')} cannot be read as {wish}: {examples}.")
-    ((rows,),) = connection.execute(f"SELECT count(*) FROM {_quote(name)}").fetchall()
-    if not rows:
+    ((count,),) = connection.execute(f"SELECT count(*) FROM {quoted(name)}").fetchall()
+    if not count:
         raise DataError(f"{path.name}: there is no row in it.")
-    return int(rows)
+    return Rows(connection, name, table, path, columns, int(count))
 
 
-def need(connection: duckdb.DuckDBPyConnection, name: str, table: Table, columns: Mapping[str, str], wanted: Iterable[str]) -> None:
+def need(rows: Rows, wanted: Iterable[str]) -> None:
     """Raises DataError when a row lacks one of `wanted`."""
     for here in wanted:
-        _refuse(connection, name, table, columns[here], here, f"{_quote(here)} IS NULL OR trim({_quote(here)}) = ''", "is empty")
+        _refuse(rows, here, f"{quoted(here)} IS NULL OR trim({quoted(here)}) = ''", "is empty")
 
 
-def need_numbers(connection: duckdb.DuckDBPyConnection, name: str, table: Table, columns: Mapping[str, str], wanted: Iterable[str]) -> None:
-    """Raises DataError when one of `wanted` is there and no finite number."""
+def need_numbers(rows: Rows, wanted: Iterable[str]) -> None:
+    """Raises DataError when one of `wanted` is there and no finite number of 32 bits."""
     for here in wanted:
-        cell = _quote(here)
-        bad = f"{cell} IS NOT NULL AND NOT coalesce(isfinite(TRY_CAST({cell} AS DOUBLE)), false)"
-        _refuse(connection, name, table, columns[here], here, bad, "is not a number")
+        cell = quoted(here)
+        _refuse(rows, here, f"{cell} IS NOT NULL AND NOT coalesce(isfinite(TRY_CAST({cell} AS FLOAT)), false)", "is not a number")
 
 
-def need_times(connection: duckdb.DuckDBPyConnection, name: str, table: Table, time: Time) -> None:
+def need_times(rows: Rows, time: Time) -> None:
     """Raises DataError when a time is no whole number, or when its unit puts it out of this world."""
-    _refuse(connection, name, table, time.column, "time", "TRY_CAST(time AS BIGINT) IS NULL", "is not a whole number")
-    ((least, most),) = connection.execute(f"SELECT min(time::BIGINT), max(time::BIGINT) FROM {_quote(name)}").fetchall()
+    whole = "TRY_CAST(time AS BIGINT)"  # rounds 1.5
+    _refuse(rows, "time", f"{whole} IS NULL OR {whole}::DOUBLE != TRY_CAST(time AS DOUBLE)", "is not a whole number")
+    ((least, most),) = rows.connection.execute(f"SELECT min(time::BIGINT), max(time::BIGINT) FROM {quoted(rows.name)}").fetchall()
     for value in (least, most):
         if not _plausible(value, time.unit):
             fits = [unit for unit in MICROSECONDS if _plausible(value, unit)]
             hint = f"; in {fits[0]!r} it is {_date(value, fits[0])}: set events.time.unit = {fits[0]!r}" if fits else ""
             raise DataError(
-                f"{table.file}: {time.column} {value} in unit {time.unit!r} is {_date(value, time.unit)}, "
+                f"{rows.table.file}: {time.column} {value} in unit {time.unit!r} is {_date(value, time.unit)}, "
                 f"outside {EARLIEST.year} to {LATEST.year}{hint}."
             )
 
@@ -83,30 +101,56 @@ def text_of(field: Field, name: str) -> str:
     return field.column or name
 
 
-def _refuse(connection: duckdb.DuckDBPyConnection, name: str, table: Table, column: str, here: str, bad: str, what: str) -> None:
-    ((rows,),) = connection.execute(f"SELECT count(*) FROM {_quote(name)} WHERE {bad}").fetchall()
-    if rows:
-        first = 1 if table.columns else 2  # files count lines from 1, and the header is one
-        shown = connection.execute(
-            f"SELECT source + {first}, {_quote(here)} FROM {_quote(name)} WHERE {bad} ORDER BY source LIMIT {SHOWN}"
+def quoted(name: str) -> str:
+    """A name as SQL."""
+    return '"' + name.replace('"', '""') + '"'
+
+
+def literal(value: str) -> str:
+    """A text as SQL."""
+    return "'" + value.replace("'", "''") + "'"
+
+
+def _refuse(rows: Rows, here: str, bad: str, what: str) -> None:
+    ((count,),) = rows.connection.execute(f"SELECT count(*) FROM {quoted(rows.name)} WHERE {bad}").fetchall()
+    if count:
+        shown = rows.connection.execute(
+            f"SELECT source, {quoted(here)} FROM {quoted(rows.name)} WHERE {bad} ORDER BY source LIMIT {SHOWN}"
         ).fetchall()
-        examples = ", ".join(f"line {line}: {value!r}" for line, value in shown)
-        raise DataError(f"{table.file}: column {column!r} {what} in {_count(rows, 'row')}: {examples}.")
+        lines = _lines(rows.path, rows.table, [source for source, _ in shown])
+        examples = ", ".join(f"line {line}: {value!r}" for line, (_, value) in zip(lines, shown, strict=True))
+        raise DataError(f"{rows.table.file}: column {rows.columns[here]!r} {what} in {_count(count, 'row')}: {examples}.")
+
+
+def _lines(path: Path, table: Table, rows: Sequence[int]) -> list[int]:
+    """The line that each of `rows` (from 0, ascending) begins at: lines may be blank, and a text in quotes may have several."""
+    found, row, begin = [], 0 if table.columns else -1, 1
+    with path.open(encoding=table.encoding, newline="") as file:
+        reader = csv.reader(file, delimiter=table.separator[0])
+        for cells in reader:
+            if cells:
+                found += [begin] * (row in rows)
+                row += 1
+            begin = reader.line_num + 1
+            if len(found) == len(rows):
+                break
+    return found
 
 
 def _header(path: Path, table: Table) -> tuple[str, ...]:
     with path.open(encoding=table.encoding, errors="replace") as file:
-        line = file.readline().rstrip("\r\n")
+        line = file.readline().rstrip("\r\n").removeprefix("\ufeff")
     if not line:
         raise DataError(f"{path.name}: there is no header line in it.")
-    return tuple(cell.strip().strip('"').removeprefix("\ufeff") for cell in line.split(table.separator))
+    cells = next(csv.reader([line], delimiter=table.separator)) if len(table.separator) == 1 else line.split(table.separator)
+    return tuple(cell.strip().strip('"') for cell in cells)
 
 
-def _scan(path: Path, table: Table, columns: Iterable[str], bad: str) -> str:
-    named = ", ".join(f"{_text(column)}: 'VARCHAR'" for column in columns)
+def _scan(path: Path, table: Table, columns: int, bad: str) -> str:
+    named = ", ".join(f"c{place}: 'VARCHAR'" for place in range(columns))  # by place: names may differ in case only
     return (
-        f"read_csv({_text(str(path))}, delim={_text(table.separator)}, header={'false' if table.columns else 'true'}, "
-        f"columns={{{named}}}, auto_detect=false, quote='\"', escape='\"', encoding={_text(table.encoding)}, "
+        f"read_csv({literal(str(path))}, delim={literal(table.separator)}, header={'false' if table.columns else 'true'}, "
+        f"columns={{{named}}}, auto_detect=false, quote='\"', escape='\"', encoding={literal(table.encoding)}, "
         f"store_rejects=true, rejects_limit=1000000, rejects_table='{bad}', rejects_scan='scan_{bad}')"
     )
 
@@ -126,11 +170,3 @@ def _date(value: int, unit: str) -> str:
 
 def _count(rows: int, noun: str) -> str:
     return f"{rows:,} {noun}{'' if rows == 1 else 's'}"
-
-
-def _quote(name: str) -> str:
-    return '"' + name.replace('"', '""') + '"'
-
-
-def _text(value: str) -> str:
-    return "'" + value.replace("'", "''") + "'"

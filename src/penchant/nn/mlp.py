@@ -41,7 +41,8 @@ class Head(nn.Module):
         super().__init__()
         whole = nn.Linear(request + candidate, hidden[0])
         self.request, self.candidate = nn.Linear(request, hidden[0]), nn.Linear(candidate, hidden[0], bias=False)
-        self.request.weight.data, self.candidate.weight.data = (part.clone() for part in whole.weight.data.split([request, candidate], 1))
+        self.request.weight.data = whole.weight.data[:, :request].clone()
+        self.candidate.weight.data = whole.weight.data[:, request:].clone()
         self.activation, self.dropout = ACTIVATIONS[activation](hidden[0]), nn.Dropout(dropout)
         self.rest = MLP(hidden[0], hidden[1:], 1, activation, dropout)
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor, nn
@@ -24,7 +24,7 @@ class Model(nn.Module):
     Item: ClassVar[ItemConfig] = ItemConfig()  # the item encoder that a model is given unless a run says otherwise
     item: ItemEncoder
 
-    def __init__(self, encoding: Encoding, item: ItemEncoder, config: Config | None = None) -> None:
+    def __init__(self, encoding: Encoding, item: ItemEncoder, config: Any = None) -> None:
         super().__init__()
 
     def read(self, items: Tensor, user: Tensor, history: History) -> Memory:

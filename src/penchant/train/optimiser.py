@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from typing import Any
+from typing import Any, cast
 
 import torch
 from torch import Tensor, nn
@@ -21,7 +21,7 @@ class RowAdam(torch.optim.Optimizer):
         super().__init__(parameters, {"lr": rate, "betas": betas, "eps": eps})
 
     @torch.no_grad()
-    def step(self, closure: Any = None) -> None:
+    def step(self, closure: Any = None) -> None:  # type: ignore[override]
         for group in self.param_groups:
             for parameter in group["params"]:
                 if parameter.grad is not None:
@@ -58,7 +58,7 @@ class Optimiser:
     """Both optimisers of a model as one."""
 
     def __init__(self, model: nn.Module, rate: float, table_rate: float, weight_decay: float = 0.0) -> None:
-        tables = [module.weight for module in model.modules() if isinstance(module, Table)]
+        tables = [cast(nn.Parameter, module.weight) for module in model.modules() if isinstance(module, Table)]
         there = {id(weight) for weight in tables}
         dense = [parameter for parameter in model.parameters() if id(parameter) not in there]
         self.parts: list[torch.optim.Optimizer] = []

@@ -1,0 +1,155 @@
+"""One artefact: the model, and all that turns raw ids into what it reads.
+
+    bundle.toml          name, the model's and the item encoder's configuration, how pasts are cut
+    schema.toml          what the columns mean
+    vocabularies.arrow   the text of every vocabulary, people's ids among them
+    catalogue.arrow      every known item: id, title, attributes
+    scales.json          how numbers are standardised
+    weights.safetensors
+    facts.json           what it was trained on and how it was validated
+    manifest.json        kind, version, checksums
+
+Loading reads data and executes nothing of it.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save_file
+
+from penchant.arrow import map_batch, write_batch
+from penchant.config import Config, dump, read
+from penchant.encoding import Catalogue, Encoding, Scale, Vocabulary
+from penchant.errors import ArtefactError, PenchantError
+from penchant.files import read_manifest, whole, write_manifest
+from penchant.models import build
+from penchant.nn.item import ItemConfig
+from penchant.nn.model import Model
+from penchant.schema import read_schema
+
+KIND, VERSION = "penchant bundle", 1
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Bundle:
+    """A model with its encoding."""
+
+    name: str  # of the model, in MODELS
+    model: Model
+    encoding: Encoding
+    config: Mapping[str, Any]  # the model's own keys
+    item: ItemConfig
+    past: int  # events of a past that are kept
+    tie: str
+    facts: Mapping[str, Any] = field(default_factory=dict)
+    version: str = ""  # the first digits of the weights' checksum; "" before it was saved
+
+    @property
+    def label(self) -> str:
+        return f"{self.name}@{self.version}" if self.version else self.name
+
+
+class _BundleConfig(Config):
+    """bundle.toml."""
+
+    name: str
+    past: int
+    tie: str
+    model: dict[str, Any] = {}
+    item: ItemConfig
+
+
+def save_bundle(bundle: Bundle, folder: Path | str) -> None:
+    """Writes a new folder, whole or not at all. Raises ExistsError, DiskError."""
+    encoding = bundle.encoding
+    with whole(Path(folder), what="bundle") as draft:
+        shape = _BundleConfig(name=bundle.name, past=bundle.past, tie=bundle.tie, model=dict(bundle.config), item=bundle.item)
+        (draft / "bundle.toml").write_text(dump(shape), encoding="utf-8")
+        (draft / "schema.toml").write_text(dump(encoding.schema), encoding="utf-8")
+        vocabularies = {"users": encoding.users, **encoding.vocabularies}
+        listed = pa.array([vocabulary.values.to_pylist() for vocabulary in vocabularies.values()], pa.list_(pa.string()))
+        write_batch(draft / "vocabularies.arrow", {"name": pa.array(list(vocabularies), pa.string()), "values": listed})
+        write_batch(draft / "catalogue.arrow", _columns(encoding.catalogue))
+        (draft / "scales.json").write_text(json.dumps({n: asdict(s) for n, s in encoding.scales.items()}, indent=1) + "\n", encoding="utf-8")
+        save_file({name: value.contiguous() for name, value in bundle.model.state_dict().items()}, draft / "weights.safetensors")
+        (draft / "facts.json").write_text(json.dumps(bundle.facts, indent=1) + "\n", encoding="utf-8")
+        write_manifest(draft, {"kind": KIND, "version": VERSION})
+
+
+def load_bundle(folder: Path | str) -> Bundle:
+    """The bundle in a folder, every file of it checked, its model in evaluation mode. Raises ArtefactError."""
+    folder = Path(folder)
+    manifest = read_manifest(folder, kind=KIND, version=VERSION)
+    try:
+        shape = read(_BundleConfig, folder / "bundle.toml")
+        encoding = _encoding(folder)
+        model = build(encoding, shape.name, shape.model, shape.item, where=str(folder))
+        model.load_state_dict(load_file(folder / "weights.safetensors"))
+        facts = json.loads((folder / "facts.json").read_text(encoding="utf-8"))
+    except ArtefactError:
+        raise
+    except (PenchantError, SafetensorError, RuntimeError, KeyError, ValueError, OSError, pa.ArrowException) as fault:
+        raise ArtefactError(f"{folder}: this bundle cannot be loaded: {fault}") from fault
+    return Bundle(
+        name=shape.name, model=model.eval(), encoding=encoding, config=shape.model, item=shape.item, past=shape.past, tie=shape.tie,
+        facts=facts, version=manifest["files"]["weights.safetensors"]["sha256"][:12],
+    )
+
+
+def _encoding(folder: Path) -> Encoding:
+    stored = map_batch(folder / "vocabularies.arrow")
+    names, values = stored.column("name").to_pylist(), stored.column("values")
+    vocabularies = {name: Vocabulary(listed.values) for name, listed in zip(names, values, strict=True)}
+    scales = json.loads((folder / "scales.json").read_text(encoding="utf-8"))
+    return Encoding(
+        schema=read_schema(folder / "schema.toml"),
+        users=vocabularies.pop("users"),
+        catalogue=_catalogue(map_batch(folder / "catalogue.arrow")),
+        vocabularies=vocabularies,
+        scales={name: Scale(**scale) for name, scale in scales.items()},
+    )
+
+
+def _columns(catalogue: Catalogue) -> dict[str, pa.Array]:
+    """The catalogue as columns; row 0, UNKNOWN, has no id."""
+    columns = {
+        "id": pa.concat_arrays([pa.array([None], pa.string()), catalogue.items.values]),
+        "title": pa.array(catalogue.title, pa.string()),
+        "known": pa.array(catalogue.known),
+        "count": pa.array(catalogue.count),
+    }
+    matrices: dict[str, Any] = {"code": catalogue.code, "length": catalogue.length, "number": catalogue.number}
+    for name, matrix in matrices.items():
+        columns |= {f"{name}.{place}": pa.array(matrix[:, place]) for place in range(matrix.shape[1])}
+    for place, values in enumerate(catalogue.many):
+        columns[f"many.{place}"] = pa.FixedSizeListArray.from_arrays(pa.array(values.reshape(-1)), values.shape[1])
+    return columns
+
+
+def _catalogue(stored: pa.RecordBatch) -> Catalogue:
+    def matrix(name: str, dtype: Any) -> Any:
+        columns = [stored.column(column).to_numpy() for column in stored.schema.names if column.startswith(f"{name}.")]
+        return np.stack(columns, axis=1) if columns else np.zeros((stored.num_rows, 0), dtype)
+
+    return Catalogue(
+        items=Vocabulary(stored.column("id")[1:]),
+        title=tuple(stored.column("title").to_pylist()),
+        known=stored.column("known").to_numpy(zero_copy_only=False),
+        count=stored.column("count").to_numpy().copy(),
+        code=matrix("code", np.int64),
+        many=tuple(_lists(stored.column(name)) for name in stored.schema.names if name.startswith("many.")),
+        length=matrix("length", np.int64),
+        number=matrix("number", np.float32),
+    )
+
+
+def _lists(column: pa.FixedSizeListArray) -> Any:
+    return column.flatten().to_numpy().reshape(len(column), -1).copy()

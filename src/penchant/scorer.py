@@ -1,0 +1,173 @@
+"""A bundle that answers raw requests: scores, lists and reasons.
+
+    Request ─ encode ─ Batch ─ read ─▶ Memory ─ score(candidates) ─▶ Scored
+
+The catalogue is encoded once; a past is read once however many candidates are asked about. Nothing is refused for being
+unknown: people, items, values and pasts that the bundle has never seen are scored as such, and the answer says so.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from penchant.batch import Batch
+from penchant.bundle import Bundle
+from penchant.collate import collate
+from penchant.encoding import Ints, milliseconds
+from penchant.errors import DataError, nearest
+from penchant.nn.model import score_in_chunks
+from penchant.request import Event, Request
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Reason:
+    """An event of a past and its say on one candidate."""
+
+    item: str
+    title: str | None
+    time: int  # unix milliseconds
+    say: float
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Scored:
+    """What a bundle says of the candidates of one request."""
+
+    item: tuple[str, ...]  # [C]
+    title: tuple[str | None, ...]  # [C]
+    logit: NDArray[np.float32]  # [C]
+    model: str  # name and version
+    past: int  # events that were looked at: at most as many as the model keeps
+    unknown_user: bool
+    unknown_items: tuple[str, ...]  # candidates and events not in the catalogue, or without training rows
+    unknown_values: tuple[str, ...]  # fields whose value was absent or never seen: "user.town"
+    reasons: tuple[tuple[Reason, ...], ...] = ()  # [C] the events with the greatest say on each, when asked for
+
+    @property
+    def probability(self) -> NDArray[np.float64]:
+        """[C] of the logits; as the training sampled its negatives, so not yet the rate at which people choose."""
+        return 1 / (1 + np.exp(-self.logit.astype(np.float64)))
+
+
+class Scorer:
+    """Answers raw requests with a bundle.
+
+    budget: about how many bytes scoring may take at a time; candidates are cut into chunks to stay within it.
+    """
+
+    def __init__(self, bundle: Bundle, *, budget: int = 64 << 20) -> None:
+        self.bundle, self.budget = bundle, budget
+        self.encoding, self.model = bundle.encoding, bundle.model.eval()
+        self._vectors = self._encode(np.arange(self.encoding.catalogue.size))
+
+    @torch.inference_mode()
+    def score(self, request: Request, items: Sequence[str | int], *, reasons: int = 0) -> Scored:
+        """The logit of each of `items` for one request; `reasons` events of the past that spoke most for each."""
+        rows = self.encoding.catalogue.items.encode(list(items))
+        return self._score(request, rows, [str(item) for item in items], reasons)
+
+    @torch.inference_mode()
+    def recommend(self, request: Request, k: int = 10, *, repeat: bool = False, reasons: int = 0) -> Scored:
+        """The k items of the whole catalogue that score highest, best first; of equals the one that stands earlier.
+
+        repeat: whether items of the past may be among them.
+        """
+        rows = np.arange(1, self.encoding.catalogue.size)
+        if not repeat:
+            past = self.encoding.catalogue.items.encode([event.item for event in request.past])
+            rows = np.setdiff1d(rows, past)
+        logit = self._score(request, rows, [], 0).logit
+        best = rows[np.argsort(-logit, kind="stable")[:k]]
+        return self._score(request, best, self._names(best), reasons)
+
+    @torch.inference_mode()
+    def add_items(self, items: Sequence[Mapping[str, Any]]) -> None:
+        """From now on knows these items too: {"id": ..., "title": ..., and the schema's fields}. They live on their attributes."""
+        old = self.encoding.catalogue.size
+        self.encoding = self.encoding.with_items(items)
+        self.model.item.extend(self.encoding.catalogue)
+        self._vectors = torch.cat([self._vectors, self._encode(np.arange(old, self.encoding.catalogue.size))])
+
+    @torch.inference_mode()
+    def _encode(self, rows: Ints) -> torch.Tensor:
+        return self.model.item(torch.from_numpy(rows), torch.from_numpy(self.encoding.catalogue.known[rows]))
+
+    def _score(self, request: Request, rows: Ints, names: list[str], reasons: int) -> Scored:
+        past = self._past(request)
+        batch, unknown = self._batch(request, past, rows)
+        vectors = self._vectors.index_select(0, batch.row)
+        memory = self.model.read(vectors, batch.user, batch.history)
+        logit = score_in_chunks(self.model, vectors, memory, batch, budget=self.budget)[0]
+        say = self.model.score(vectors, memory, batch, explain=True).attention if reasons else None
+        known = self.encoding.catalogue.known
+        asked = [*zip(names, rows, strict=False), *zip([str(event.item) for event in past], self._rows(past), strict=True)]
+        return Scored(
+            item=tuple(names),
+            title=tuple(self.encoding.catalogue.title[row] for row in rows) if names else (),
+            logit=logit.float().numpy(),
+            model=self.bundle.label,
+            past=len(past),
+            unknown_user=request.user is None or not self.encoding.users.encode([request.user])[0],
+            unknown_items=tuple(dict.fromkeys(name for name, row in asked if not known[row])),
+            unknown_values=unknown,
+            reasons=() if say is None else tuple(self._reasons(past, column, reasons) for column in say.t().numpy()),
+        )
+
+    def _past(self, request: Request) -> list[Event]:
+        """The events that the model looks at, oldest first."""
+        now = milliseconds(request.time)
+        events = sorted(request.past, key=lambda event: milliseconds(event.time))
+        if events and milliseconds(events[-1].time) > now:
+            raise DataError(f"an event at {milliseconds(events[-1].time)} lies after the request's own time {now}; a past holds what came before.")
+        if self.bundle.tie == "strict":
+            events = [event for event in events if milliseconds(event.time) < now]
+        return events[max(len(events) - self.bundle.past, 0) :]
+
+    def _rows(self, past: Sequence[Event]) -> Ints:
+        return self.encoding.catalogue.items.encode([event.item for event in past])
+
+    def _batch(self, request: Request, past: Sequence[Event], rows: Ints) -> tuple[Batch, tuple[str, ...]]:
+        encoding, time = self.encoding, np.array([milliseconds(request.time)])
+        profile, context = {k: [v] for k, v in request.profile.items()}, {k: [v] for k, v in request.context.items()}
+        action = {name: [event.action.get(name) for event in past] for name in {key for event in past for key in event.action}}
+        for group, given in (("user", profile), ("context", context), ("action", action)):
+            self._refuse_unknown_fields(group, given)
+        codes = {"user": encoding.codes("user", profile, 1), "context": encoding.codes("context", context, 1)}
+        batch = collate(
+            encoding,
+            user=np.concatenate([encoding.users.encode([request.user])[:, None], codes["user"]], axis=1),
+            number=np.concatenate([encoding.scaled("user", profile, 1), encoding.scaled("context", context, 1)], axis=1),
+            context=np.concatenate([encoding.moment(time), codes["context"]], axis=1),
+            time=time,
+            item=rows[None],
+            past=self._rows(past),
+            past_time=np.array([milliseconds(event.time) for event in past], dtype=np.int64),
+            action=encoding.codes("action", action, len(past)),
+            action_number=encoding.scaled("action", action, len(past)),
+            length=np.array([len(past)]),
+        )
+        schema = encoding.schema
+        unknown = tuple(f"{g}.{n}" for g, code in codes.items() for n, value in zip(schema.named(g, "category"), code[0], strict=True) if not value)
+        return batch, unknown
+
+    def _refuse_unknown_fields(self, group: str, given: Mapping[str, Any]) -> None:
+        declared = self.encoding.schema.named(group, "category", "number")
+        for name in given:
+            if name not in declared:
+                raise DataError(f"{group} field {name!r} is not in the schema; it has {', '.join(declared) or 'none'}.{nearest(name, declared)}")
+
+    def _names(self, rows: Ints) -> list[str]:
+        return [name or "" for name in self.encoding.catalogue.items.decode(rows)]
+
+    def _reasons(self, past: Sequence[Event], say: NDArray[np.float32], most: int) -> tuple[Reason, ...]:
+        order = np.argsort(-np.abs(say), kind="stable")[:most]
+        titles, rows = self.encoding.catalogue.title, self._rows(past)
+        return tuple(
+            Reason(item=str(past[at].item), title=titles[rows[at]], time=milliseconds(past[at].time), say=float(say[at])) for at in order
+        )

@@ -1,0 +1,204 @@
+"""The training loop: batches, steps, validations, and when to stop.
+
+    run/
+      config.toml       what was run
+      metrics.jsonl     one JSON object a line: {"step", "epoch", "loss", ...}, {"valid": {...}}
+      checkpoints/      last, best
+      bundle/           the best weights with all that serving needs
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from penchant.bundle import Bundle, save_bundle
+from penchant.config import dump
+from penchant.data.fit import fit
+from penchant.data.load import EncodedLog, Loader
+from penchant.data.log import Log, open_log
+from penchant.data.split import SPLITS, Split
+from penchant.errors import ConfigError, ExistsError, TrainingError
+from penchant.evaluate.judge import judge
+from penchant.evaluate.protocol import PROTOCOLS
+from penchant.files import disk_errors
+from penchant.models import build, find
+from penchant.nn.model import Model
+from penchant.train import checkpoint
+from penchant.train.config import RunConfig
+from penchant.train.loss import total
+from penchant.train.optimiser import Optimiser
+
+CHECKED_EVERY = 20  # steps between looks at the loss: each look waits for a device
+
+
+@dataclass(frozen=True, kw_only=True)
+class Progress:
+    """Where a run stands, for whoever shows it."""
+
+    epoch: int
+    step: int
+    steps: int  # of an epoch
+    loss: float  # mean since the last report
+    rate: float  # examples a second
+    best: float | None  # validation metric
+    valid: float | None = None  # this report's own, when it is a validation
+
+
+Report = Callable[[Progress], None]
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Run:
+    """What a run came to."""
+
+    folder: Path
+    bundle: Bundle
+    model: Model
+    data: EncodedLog
+    split: Split
+    best: dict[str, Any]  # {"step", "epoch", metric: value}
+    seconds: float
+
+
+def train(config: RunConfig, out: Path | str, *, log: Log | None = None, report: Report | None = None) -> Run:
+    """Runs `config` into the new folder `out`; the same config and Log give the same bits.
+
+    Raises ConfigError, ArtefactError, ExistsError, DiskError, and TrainingError when the loss stops being a number.
+    """
+    out, begun = Path(out), time.perf_counter()
+    log = log or open_log(config.log)
+    split = SPLITS[config.split](log)
+    encoding = fit(log, split.train)
+    name, own = _name_and_keys(config)
+    torch.manual_seed(config.seed)
+    model = build(encoding, name, own, config.item, where="run")
+    if out.exists():
+        raise ExistsError(f"{out}: this exists already; remove it, or train into another folder.")
+    with disk_errors(out, what="run"):
+        (out / "checkpoints").mkdir(parents=True)
+        (out / "config.toml").write_text(dump(config), encoding="utf-8")
+    loop = _Loop(config=config, out=out, model=model, data=EncodedLog(log, encoding), split=split, report=report)
+    best = loop.run()
+    bundle = Bundle(
+        name=name, model=model.eval(), encoding=encoding, config=own, item=config.item or find(name).Item, past=config.data.past,
+        tie=config.data.tie, facts=_facts(config, log, split, best),
+    )
+    save_bundle(bundle, out / "bundle")
+    return Run(folder=out, bundle=bundle, model=model, data=loop.data, split=split, best=best, seconds=time.perf_counter() - begun)
+
+
+class _Loop:
+    """One run's moving parts."""
+
+    def __init__(self, *, config: RunConfig, out: Path, model: Model, data: EncodedLog, split: Split, report: Report | None) -> None:
+        self.config, self.out, self.model, self.data, self.split, self.report = config, out, model, data, split, report
+        self.loader = Loader.for_training(data, split.train, config.data, config.seed)
+        self.steps = self.loader.steps(config.train.batch_size)
+        rate = config.train.rate
+        self.learns = any(parameter.requires_grad for parameter in model.parameters())
+        self.optimiser = Optimiser(model, rate, config.train.table_rate or rate, config.train.weight_decay)
+        self.step, self.worse = 0, 0
+        self.best: dict[str, Any] | None = None
+        self.losses: list[torch.Tensor] = []
+        self.clock = time.perf_counter()
+
+    def run(self) -> dict[str, Any]:
+        """Until the epochs or the patience end; leaves the best weights in the model."""
+        if not self.learns:
+            self._validate(0)
+        for epoch in range(self.config.train.epochs if self.learns else 0):
+            if self._epoch(epoch):
+                break
+        assert self.best is not None
+        checkpoint.load(self.out / "checkpoints" / "best", self.model)
+        return self.best
+
+    def _epoch(self, epoch: int) -> bool:
+        """One epoch; whether to stop after it."""
+        every = self.config.train.valid_every or self.steps
+        self.model.train()
+        for batch in self.loader.epoch(epoch, self.config.train.batch_size):
+            self.optimiser.zero_grad()
+            loss = total(self.model(batch), batch)
+            loss.backward()  # type: ignore[no-untyped-call]
+            self.optimiser.step()
+            self.losses.append(loss.detach())
+            self.step += 1
+            if self.step % CHECKED_EVERY == 0:
+                self._look(epoch)
+            if self.step % every == 0:
+                self._look(epoch)
+                if self._validate(epoch):
+                    return True
+                self.model.train()
+        return False
+
+    def _look(self, epoch: int) -> None:
+        """The mean loss since the last look, written down and shown."""
+        if not self.losses:
+            return
+        loss, taken = float(torch.stack(self.losses).mean()), len(self.losses)
+        self.losses.clear()
+        if not math.isfinite(loss):
+            raise TrainingError(f"{self.out}: the loss is {loss} at step {self.step}; a smaller train.rate or train.table_rate may help.")
+        seconds, self.clock = time.perf_counter() - self.clock, time.perf_counter()
+        rate = taken * self.config.train.batch_size / seconds
+        self._write({"step": self.step, "epoch": epoch, "loss": loss})
+        if self.report:
+            best = None if self.best is None else self.best[self.config.train.monitor]
+            self.report(Progress(epoch=epoch, step=(self.step - 1) % self.steps + 1, steps=self.steps, loss=loss, rate=rate, best=best))
+
+    def _validate(self, epoch: int) -> bool:
+        """Judges the weights on validation events; whether patience has ended."""
+        wanted = self.config.train
+        judged = judge(
+            self.model, self.data, self.split, PROTOCOLS[self.config.protocol], past=self.config.data.past, part="valid",
+            seed=self.config.seed, people=wanted.valid_people,
+        )
+        value = judged.value(wanted.monitor)
+        found = {"step": self.step, "epoch": epoch, wanted.monitor: value}
+        self._write({"valid": {**found, "protocol": self.config.protocol, "people": judged.people}})
+        if self.best is None or value > self.best[wanted.monitor]:
+            self.best, self.worse = found, 0
+            checkpoint.save(self.out / "checkpoints" / "best", self.model, None, found)
+        else:
+            self.worse += 1
+        checkpoint.save(self.out / "checkpoints" / "last", self.model, self.optimiser, {**found, "best": self.best, "worse": self.worse})
+        if self.report:
+            at = (self.step - 1) % self.steps + 1 if self.step else 0
+            self.report(Progress(epoch=epoch, step=at, steps=self.steps, loss=0.0, rate=0.0, best=self.best[wanted.monitor], valid=value))
+        self.clock = time.perf_counter()
+        return self.worse >= wanted.patience
+
+    def _write(self, line: dict[str, Any]) -> None:
+        with disk_errors(self.out, what="run"), (self.out / "metrics.jsonl").open("a", encoding="utf-8") as file:
+            file.write(json.dumps(line) + "\n")
+
+
+def _name_and_keys(config: RunConfig) -> tuple[str, dict[str, Any]]:
+    own = dict(config.model)
+    name = own.pop("name", None)
+    if not isinstance(name, str):
+        raise ConfigError("run: model.name is missing, and has no default.")
+    return name, own
+
+
+def _facts(config: RunConfig, log: Log, split: Split, best: dict[str, Any]) -> dict[str, Any]:
+    return {
+        "log": str(Path(config.log).resolve()),
+        "data": log.manifest["name"],
+        "events": log.size,
+        "train_events": len(split.train),
+        "split": split.name,
+        "seed": config.seed,
+        "valid": {"protocol": config.protocol, **best},
+        "run": config.model_dump(mode="json", exclude_none=True),
+    }
