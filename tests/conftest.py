@@ -6,6 +6,8 @@ import os
 from pathlib import Path
 
 import pytest
+import torch
+from hypothesis import settings
 from world import write_world
 
 from penchant.data.fit import fit
@@ -14,6 +16,14 @@ from penchant.data.log import Log
 from penchant.data.prepare import prepare
 from penchant.data.split import Split, leave_last_out
 from penchant.encoding import Encoding
+
+settings.register_profile("penchant", deadline=None)  # machines are shared: how long a test took says nothing of it
+settings.load_profile("penchant")
+
+
+@pytest.fixture(autouse=True)
+def _seed() -> None:
+    torch.manual_seed(0)
 
 
 @pytest.fixture(scope="session")

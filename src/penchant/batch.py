@@ -121,6 +121,14 @@ class Segments:
         flat = F.embedding_bag(index, value, offset.reshape(-1), mode="sum", per_sample_weights=weight.t().reshape(-1))
         return flat.view(columns, owners, -1).transpose(0, 1)
 
+    def dot(self, value: Tensor, query: Tensor) -> Tensor:
+        """value [N, D], query [R, C, D] -> [N, C], each thing's product with each of its owner's queries: `pool` the other way."""
+        if self.owners == 1:
+            return value @ query[0].t()
+        if self.owners * self.longest <= 4 * self.total:  # of like lengths: filling up is cheaper than [N, C, D]
+            return self.unpad(self.pad(value) @ query.transpose(1, 2))
+        return (self.spread(query) * value[:, None]).sum(-1)
+
     def top(self, score: Tensor, most: int) -> tuple[Tensor, Segments]:
         """score [N, C] -> things int64 [P] of R * C owners: the `most` best of each owner by each column; of equals the earlier."""
         columns = score.shape[1]
@@ -212,7 +220,8 @@ class Batch:
 
     def candidates(self, index: slice | Tensor) -> Batch:
         """The same requests with some of their candidates: a slice of places, or int64 [R, c] to gather."""
-        return replace(self, **{n: _pick(v, index) for n, v in _tensors(self).items() if n in ("item", "shown", "label", "weight")})
+        kept: dict[str, Any] = {n: _pick(v, index) for n, v in _tensors(self).items() if n in ("item", "shown", "label", "weight")}
+        return replace(self, **kept)
 
     def to(self, device: Device) -> Batch:
         return replace(self, history=self.history.to(device), **_moved(self, device))

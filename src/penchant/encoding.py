@@ -53,7 +53,10 @@ class Vocabulary:
         if len(raw) < MANY:
             values = raw.to_pylist() if isinstance(raw, pa.Array) else raw
             return np.array([0 if v is None else self._id.get(text(v), 0) for v in values], dtype=np.int64)
-        column = raw.cast(pa.string()) if isinstance(raw, pa.Array) else pa.array([None if v is None else text(v) for v in raw], pa.string())
+        if isinstance(raw, pa.Array):
+            column = raw.cast(pa.string())
+        else:
+            column = pa.array([None if value is None else text(value) for value in raw], pa.string())
         found = pc.index_in(column, value_set=self.values, skip_nulls=True)
         ids: Ints = found.fill_null(-1).to_numpy(zero_copy_only=False).astype(np.int64) + 1
         return ids

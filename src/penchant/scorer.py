@@ -9,7 +9,7 @@ unknown: people, items, values and pasts that the bundle has never seen are scor
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import Any
 
 import numpy as np
@@ -53,6 +53,20 @@ class Scored:
     def probability(self) -> NDArray[np.float64]:
         """[C] of the logits; as the training sampled its negatives, so not yet the rate at which people choose."""
         return 1 / (1 + np.exp(-self.logit.astype(np.float64)))
+
+
+    def as_dict(self) -> dict[str, Any]:
+        """All of it as plain values."""
+        because = self.reasons or ((),) * len(self.item)
+        rows = zip(self.item, self.title, self.logit.tolist(), because, strict=True)
+        return {
+            "model": self.model,
+            "items": [{"item": i, "title": t, "logit": s, "because": [asdict(reason) for reason in r]} for i, t, s, r in rows],
+            "past": self.past,
+            "unknown_user": self.unknown_user,
+            "unknown_items": list(self.unknown_items),
+            "unknown_values": list(self.unknown_values),
+        }
 
 
 class Scorer:

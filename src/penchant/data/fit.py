@@ -106,3 +106,27 @@ def _column(log: Log, group: str, name: str) -> Any:
     if group in ("action", "context"):
         return log.events[f"{group}.{name}"]
     return (log.users if group == "user" else log.items).column(f"{group}.{name}")
+
+
+def with_items_of(encoding: Encoding, log: Log) -> Encoding:
+    """The encoding with the Log's items that it does not know appended to its catalogue; itself when there are none."""
+    ids = log.items.column("id")
+    new = np.flatnonzero(encoding.catalogue.items.encode(ids) == 0)
+    if not len(new):
+        return encoding
+    fields = [(name, field) for group, name, field in encoding.schema.fields() if group == "item"]
+    there = set(log.items.schema.names)
+    rows: list[dict[str, Any]] = []
+    for place in new:
+        row = {"id": ids[place].as_py(), "title": log.items.column("title")[place].as_py() if "title" in there else None}
+        rows.append(row | {n: _raw(log, f"item.{n}", int(place), f.kind) for n, f in fields if f"item.{n}" in there})
+    return encoding.with_items(rows)
+
+
+def _raw(log: Log, name: str, place: int, kind: str) -> Any:
+    stored = log.items.column(name)[place].as_py()
+    if kind == "number":
+        return None if stored != stored else stored
+    if kind == "category":
+        return log.values[name][stored - 1].as_py() if stored else None
+    return [log.values[name][one - 1].as_py() for one in stored]

@@ -53,7 +53,8 @@ class EncodedLog:
 
     def rows(self, position: Ints) -> Ints:
         """int64, the catalogue row of each event's item."""
-        return self.item[self.log.events["item"][position]]
+        rows: Ints = self.item[self.log.events["item"][position]]
+        return rows
 
     def codes(self, group: str, position: Ints) -> Ints:
         """int64 [n, F] of events: action, or context without the derived moments."""
@@ -183,7 +184,8 @@ class Loader:
 def ranges(start: Ints, length: Ints) -> Ints:
     """start[0], start[0] + 1, ... (length[0] of them), start[1], ...: int64 [sum of length]."""
     end = np.cumsum(length)
-    return np.arange(end[-1] if len(end) else 0, dtype=np.int64) + np.repeat(start - (end - length), length)
+    index: Ints = np.arange(end[-1] if len(end) else 0, dtype=np.int64) + np.repeat(start - (end - length), length)
+    return index
 
 
 def _latest(log: Log, position: Ints, most: int) -> Ints:

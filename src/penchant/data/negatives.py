@@ -26,8 +26,9 @@ class Seen:
         key = user * self._rows + row
         if not len(self._key):
             return np.zeros(key.shape, dtype=bool)
-        place = np.searchsorted(self._key, key)
-        return self._key[np.minimum(place, len(self._key) - 1)] == key
+        place = np.minimum(np.searchsorted(self._key, key), len(self._key) - 1)
+        found: Bools = self._key[place] == key
+        return found
 
     def rows(self, user: int) -> Ints:
         """The rows that one person has chosen, ascending."""
@@ -57,11 +58,11 @@ class Uniform:
             at, column = np.nonzero(bad)
             row[at, column] = self.pool[below(len(self.pool), bits(self.seed, epoch, example[at, 0], column, attempt))]
             bad[at, column] = self.seen.has(user[at, 0], row[at, column])
-        for at in np.flatnonzero(bad.any(axis=1)):
-            left = np.setdiff1d(self.pool, self.seen.rows(int(user[at, 0])))
+        for which in map(int, np.flatnonzero(bad.any(axis=1))):
+            left = np.setdiff1d(self.pool, self.seen.rows(int(user[which, 0])))
             if len(left):
-                random = bits(self.seed, epoch, int(example[at, 0]), np.flatnonzero(bad[at]), ATTEMPTS)
-                row[at, bad[at]] = left[below(len(left), random)]
+                random = bits(self.seed, epoch, int(example[which, 0]), np.flatnonzero(bad[which]), ATTEMPTS)
+                row[which, bad[which]] = left[below(len(left), random)]
         return row
 
     def distinct(self, user: Ints, example: Ints, count: int) -> Ints:
@@ -73,7 +74,7 @@ class Uniform:
         enough = rank[:, -1] >= count
         out = np.empty((len(user), count), dtype=np.int64)
         out[enough] = row[enough][(good & (rank <= count))[enough]].reshape(-1, count)
-        for at in np.flatnonzero(~enough):
+        for at in map(int, np.flatnonzero(~enough)):
             left = np.setdiff1d(self.pool, self.seen.rows(int(user[at])))
             if len(left) < count:
                 raise DataError(

@@ -41,10 +41,10 @@ class Dice(nn.Module):
 
     def _normalised_together(self, flat: Tensor) -> Tensor:
         """The same by the moments of all processes' rows: how many, their sum, then their squares about the mean of all."""
-        total: Tensor = _Everywhere.apply(F.pad(flat.sum(0), (0, 1), value=float(flat.shape[0])))
+        total = _everywhere(F.pad(flat.sum(0), (0, 1), value=float(flat.shape[0])))
         count = total[-1].detach()
         mean = total[:-1] / count.clamp(min=1)
-        squares: Tensor = _Everywhere.apply((flat - mean).square().sum(0))
+        squares = _everywhere((flat - mean).square().sum(0))
         enough = count > 1
         with torch.no_grad():
             rate = self.momentum * enough
@@ -55,19 +55,20 @@ class Dice(nn.Module):
         return (flat - mean) / (variance + self.eps).sqrt()
 
 
-class _Everywhere(torch.autograd.Function):
+class _Sum(torch.autograd.Function):
     """The sum of a tensor over all processes. Each one's loss depends on it, so its gradient is a sum over them too."""
 
     @staticmethod
     def forward(ctx: Any, x: Tensor) -> Tensor:
-        return _sum(x)
+        total = x.clone()
+        processes.all_reduce(total)
+        return total
 
     @staticmethod
     def backward(ctx: Any, gradient: Tensor) -> Tensor:
-        return _sum(gradient)
+        return _everywhere(gradient.contiguous())
 
 
-def _sum(x: Tensor) -> Tensor:
-    x = x.clone(memory_format=torch.contiguous_format)
-    processes.all_reduce(x)
-    return x
+def _everywhere(x: Tensor) -> Tensor:
+    total: Tensor = _Sum.apply(x)  # type: ignore[no-untyped-call]
+    return total

@@ -20,7 +20,7 @@ from typing import Any
 import torch
 
 from penchant.bundle import Bundle, save_bundle
-from penchant.config import dump
+from penchant.config import dump, validate
 from penchant.data.fit import fit
 from penchant.data.load import EncodedLog, Loader
 from penchant.data.log import Log, open_log
@@ -29,7 +29,7 @@ from penchant.errors import ConfigError, ExistsError, TrainingError
 from penchant.evaluate.judge import judge
 from penchant.evaluate.protocol import PROTOCOLS
 from penchant.files import disk_errors
-from penchant.models import build, find
+from penchant.models import MODELS, build, find
 from penchant.nn.model import Model
 from penchant.train import checkpoint
 from penchant.train.config import RunConfig
@@ -46,6 +46,7 @@ class Progress:
     epoch: int
     step: int
     steps: int  # of an epoch
+    batch_size: int
     loss: float  # mean since the last report
     rate: float  # examples a second
     best: float | None  # validation metric
@@ -74,14 +75,15 @@ def train(config: RunConfig, out: Path | str, *, log: Log | None = None, report:
     Raises ConfigError, ArtefactError, ExistsError, DiskError, and TrainingError when the loss stops being a number.
     """
     out, begun = Path(out), time.perf_counter()
+    name, own = _name_and_keys(config)
+    validate(find(name).Config, own, where="run", under="model")  # before the Log is read
+    if out.exists():
+        raise ExistsError(f"{out}: this exists already; remove it, or train into another folder.")
     log = log or open_log(config.log)
     split = SPLITS[config.split](log)
     encoding = fit(log, split.train)
-    name, own = _name_and_keys(config)
     torch.manual_seed(config.seed)
     model = build(encoding, name, own, config.item, where="run")
-    if out.exists():
-        raise ExistsError(f"{out}: this exists already; remove it, or train into another folder.")
     with disk_errors(out, what="run"):
         (out / "checkpoints").mkdir(parents=True)
         (out / "config.toml").write_text(dump(config), encoding="utf-8")
@@ -154,7 +156,7 @@ class _Loop:
         self._write({"step": self.step, "epoch": epoch, "loss": loss})
         if self.report:
             best = None if self.best is None else self.best[self.config.train.monitor]
-            self.report(Progress(epoch=epoch, step=(self.step - 1) % self.steps + 1, steps=self.steps, loss=loss, rate=rate, best=best))
+            self.report(Progress(epoch=epoch, step=(self.step - 1) % self.steps + 1, steps=self.steps, batch_size=self.config.train.batch_size, loss=loss, rate=rate, best=best))
 
     def _validate(self, epoch: int) -> bool:
         """Judges the weights on validation events; whether patience has ended."""
@@ -174,7 +176,7 @@ class _Loop:
         checkpoint.save(self.out / "checkpoints" / "last", self.model, self.optimiser, {**found, "best": self.best, "worse": self.worse})
         if self.report:
             at = (self.step - 1) % self.steps + 1 if self.step else 0
-            self.report(Progress(epoch=epoch, step=at, steps=self.steps, loss=0.0, rate=0.0, best=self.best[wanted.monitor], valid=value))
+            self.report(Progress(epoch=epoch, step=at, steps=self.steps, batch_size=wanted.batch_size, loss=0.0, rate=0.0, best=self.best[wanted.monitor], valid=value))
         self.clock = time.perf_counter()
         return self.worse >= wanted.patience
 
@@ -185,9 +187,9 @@ class _Loop:
 
 def _name_and_keys(config: RunConfig) -> tuple[str, dict[str, Any]]:
     own = dict(config.model)
-    name = own.pop("name", None)
+    name = own.pop("name", "din")
     if not isinstance(name, str):
-        raise ConfigError("run: model.name is missing, and has no default.")
+        raise ConfigError(f"run: model.name is {name!r}; one of {', '.join(MODELS)} was wanted.")
     return name, own
 
 

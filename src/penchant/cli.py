@@ -1,0 +1,321 @@
+"""The command line: a thin list of functions that one can also call.
+
+Results go to stdout, as a table or with --json as one JSON object; progress goes to stderr when that is a terminal.
+Exit status: 0; 2 for what the user can mend; 1 for what is ours.
+"""
+
+from __future__ import annotations
+
+import json as jsonlib
+import sys
+import traceback
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+from cyclopts import App, CycloptsError, Parameter
+from rich.console import Console
+
+from penchant import __version__
+from penchant.errors import ConfigError, PenchantError
+
+if TYPE_CHECKING:
+    from penchant.train.loop import Progress
+
+app = App(name="penchant", version=__version__, help="From a log of what people did to a served, explained recommender.")
+data = App(name="data", help="Public data sets and your own logs.")
+bench = App(name="bench", help="Speed, against a stated baseline in the same run.")
+app.command(data)
+app.command(bench)
+
+Words = Annotated[str, Parameter(allow_leading_hyphen=True)]
+Json = Annotated[bool, Parameter(name="--json", negative="", help="Print one JSON object and nothing else.")]
+
+
+@app.command
+def demo(*, out: Path = Path("demo"), json: Json = False) -> None:
+    """The whole way on MovieLens-100K: get, prepare, train four models, compare, recommend.
+
+    Parameters
+    ----------
+    out
+        New folder for data, runs, bundle and report.
+    """
+    from penchant import show
+    from penchant.demo import demo as run
+
+    with _progress() as (say, report):
+        found = run(out, say=say, report=report)
+    if json:
+        return _json(found.as_dict())
+    console = _console()
+    show.results(console, found.results, found.protocol)
+    console.print(f"\n{found.difference['says']} (both at the same budget).", soft_wrap=True, highlight=False)
+    console.print(f"\nFor person {found.person}, din recommends:", highlight=False)
+    show.recommended(console, found.recommended)
+    console.print()
+    show.facts(console, {"bundle": found.bundle, "report": found.report, "seconds": found.seconds})
+
+
+@data.command(name="list")
+def data_list(*, json: Json = False) -> None:
+    """The public data sets."""
+    from penchant.data.sets import SETS
+
+    if json:
+        return _json({"sets": [{"name": s.name, "about": s.about, "events": s.counts.events, "licence": s.licence} for s in SETS.values()]})
+    console = _console()
+    for one in SETS.values():
+        console.print(f"{one.name}  {one.counts.events:,} events. {one.about}", soft_wrap=True, highlight=False)
+        console.print(f"    {one.licence}", soft_wrap=True, highlight=False)
+
+
+@data.command(name="get")
+def data_get(name: str, folder: Path, *, json: Json = False) -> None:
+    """Fetch a public set as plain files with a schema.
+
+    Parameters
+    ----------
+    name
+        As `penchant data list` shows it.
+    folder
+        New folder to write.
+    """
+    from penchant.data.sets import get
+
+    got = get(name, folder)
+    _facts({"folder": str(got.folder), "from": got.place, "events": got.events, "items": got.items, "users": got.users}, json)
+
+
+@data.command(name="prepare")
+def data_prepare(source: Path, out: Path, *, schema: Path | None = None, memory: str = "1GB", json: Json = False) -> None:
+    """Turn raw files and their schema into a Log.
+
+    Parameters
+    ----------
+    source
+        Folder of the raw files, with schema.toml.
+    out
+        New folder for the Log.
+    schema
+        Another schema file than SOURCE/schema.toml.
+    memory
+        What sorting may use, such as 500MB; beyond it, it spills to disk.
+    """
+    from penchant.data.prepare import prepare
+    from penchant.schema import read_schema
+
+    log = prepare(source, out, read_schema(schema) if schema else None, memory=memory)
+    counts = {name: value for name, value in log.manifest.items() if isinstance(value, int) and name != "version"}
+    _facts({"log": str(out), **counts}, json)
+
+
+@app.command
+def train(*config: Words, out: Path, json: Json = False) -> None:
+    """Train a model into a run folder: config, metrics as JSON lines, checkpoints, bundle.
+
+    Example: penchant train recipes/movielens-1m-din.toml --out runs/din --train.epochs 3
+
+    Parameters
+    ----------
+    config
+        A TOML file, then dotted keys that override it. Without a file they say all: --log LOG --model.name din.
+    out
+        New folder for the run.
+    """
+    from penchant.config import parse_flags, read
+    from penchant.train.config import RunConfig
+    from penchant.train.loop import train as run
+
+    file, words = (Path(config[0]), config[1:]) if config and not config[0].startswith("--") else (None, config)
+    settings = read(RunConfig, file or {}, parse_flags(words), where=None if file else "flags")
+    with _progress() as (say, report):
+        say(f"training {settings.model.get('name')}")
+        done = run(settings, out, report=report)
+    _facts({"run": str(done.folder), "bundle": str(done.folder / "bundle"), "best": done.best, "seconds": round(done.seconds, 1)}, json)
+
+
+@app.command
+def evaluate(
+    bundle: Path, *, protocol: str = "loo-99", log: Path | None = None, against: Path | None = None, metric: str = "ndcg@10", seed: int = 0,
+    json: Json = False,
+) -> None:
+    """Metrics of a bundle with intervals, and its paired difference from another's.
+
+    Parameters
+    ----------
+    bundle
+        Folder of the bundle.
+    protocol
+        loo-99 or loo-full.
+    log
+        The Log to judge on; by default the one that the bundle was trained on.
+    against
+        Another bundle, judged on the same people and candidates.
+    metric
+        What the two are compared by.
+    """
+    from penchant import show
+    from penchant.errors import unknown_name
+    from penchant.evaluate.compare import compare, described
+    from penchant.evaluate.compare import evaluate as run
+    from penchant.evaluate.protocol import PROTOCOLS
+
+    if protocol not in PROTOCOLS:
+        raise unknown_name("protocol", protocol, PROTOCOLS)
+    loaded = [_bundle(path) for path in (bundle, against) if path]
+    opened = _log(loaded[0], log)
+    with _progress() as (say, _):
+        judged = []
+        for one in loaded:
+            say(f"judging {one.label}")
+            judged.append(run(one, opened, PROTOCOLS[protocol], seed=seed))
+    found: dict[str, Any] = {"results": [{"model": one.label, **result.summary()} for one, result in zip(loaded, judged, strict=True)]}
+    if against:
+        found["difference"] = described(compare(judged[0], judged[1], metric), loaded[0].label, loaded[1].label, metric)
+    if json:
+        return _json(found)
+    console = _console()
+    show.results(console, found["results"], PROTOCOLS[protocol].says)
+    if against:
+        console.print(f"\n{found['difference']['says']}.", soft_wrap=True, highlight=False)
+
+
+@app.command
+def recommend(
+    bundle: Path, *, user: str, k: int = 10, log: Path | None = None, reasons: int = 3, repeat: bool = False, json: Json = False
+) -> None:
+    """A list for one person, with the events that spoke for each item.
+
+    Parameters
+    ----------
+    bundle
+        Folder of the bundle.
+    user
+        The person's id in the log.
+    k
+        How many items.
+    log
+        The Log that holds their past; by default the one that the bundle was trained on.
+    reasons
+        Events to name for each item; 0 for none.
+    repeat
+        Whether items of their past may be recommended.
+    """
+    from penchant import show
+    from penchant.data.replay import request_now, user_number
+    from penchant.scorer import Scorer
+
+    if k < 1:
+        raise ConfigError(f"-k is {k}; at least 1 was wanted.")
+    loaded = _bundle(bundle)
+    opened = _log(loaded, log)
+    scored = Scorer(loaded).recommend(request_now(opened, user_number(opened, user)), k, repeat=repeat, reasons=reasons)
+    if json:
+        return _json(scored.as_dict())
+    show.recommended(_console(), scored)
+
+
+@bench.command(name="train")
+def bench_train(*, model: str = "din", rounds: int = 5, steps: int = 20, full: bool = False, json: Json = False) -> None:
+    """Training samples a second, beside a fixed reference loop and the step's arithmetic floor.
+
+    Parameters
+    ----------
+    rounds
+        Alternating rounds of the two loops.
+    steps
+        Steps a round.
+    full
+        All pasts exactly 50 events long, instead of 9 on average.
+    """
+    from penchant.bench.train import bench_train as run
+
+    with _progress() as (say, _):
+        say("measuring")
+        found = run(model=model, rounds=rounds, steps=steps, full=full)
+    _facts(found.as_dict(), json)
+
+
+def main(tokens: list[str] | None = None) -> None:
+    """The entry point: runs a command and exits with its status."""
+    words = list(sys.argv[1:] if tokens is None else tokens)
+    debug = "--debug" in words
+    words = [word for word in words if word != "--debug"]
+    try:
+        app(words, exit_on_error=False, print_error=False, result_action="return_value")
+    except CycloptsError as fault:
+        _fail(2, str(fault), debug)
+    except PenchantError as fault:
+        _fail(2, str(fault), debug)
+    except KeyboardInterrupt:
+        _fail(130, "interrupted.", debug=False)
+    except BrokenPipeError:
+        sys.exit(0)
+    except Exception as fault:
+        _fail(1, f"this should not happen: {type(fault).__name__}: {fault}. Run again with --debug for the traceback.", debug)
+
+
+def _fail(status: int, message: str, debug: bool) -> None:
+    if debug:
+        traceback.print_exc()
+    print(f"penchant: {message}", file=sys.stderr)
+    sys.exit(status)
+
+
+def _bundle(path: Path) -> Any:
+    from penchant.bundle import load_bundle
+
+    return load_bundle(path)
+
+
+def _log(bundle: Any, log: Path | None) -> Any:
+    from penchant.data.log import open_log
+
+    named = log or bundle.facts.get("log")
+    if named is None:
+        raise ConfigError("this bundle does not say which Log it was trained on; name one with --log.")
+    return open_log(named)
+
+
+def _console() -> Console:
+    """stdout; wide where it is no terminal, so that a table in a file or a pipe keeps its lines."""
+    return Console() if sys.stdout.isatty() else Console(width=160)
+
+
+def _json(value: Any) -> None:
+    print(jsonlib.dumps(value, default=str))
+
+
+def _facts(rows: dict[str, Any], json: bool) -> None:
+    from penchant import show
+
+    if json:
+        return _json(rows)
+    show.facts(_console(), rows)
+
+
+@contextmanager
+def _progress() -> Iterator[tuple[Callable[[str], None], Callable[[Progress], None]]]:
+    """Two functions that show on stderr what is being done: a stage, and where a run stands. Silent when it is no terminal."""
+    console = Console(stderr=True)
+    if not console.is_terminal:
+        yield (lambda line: None), (lambda progress: None)
+        return
+    with console.status("starting") as status:
+        stage = ""
+
+        def say(line: str) -> None:
+            nonlocal stage
+            stage = line
+            status.update(line)
+
+        def report(at: Progress) -> None:
+            if at.valid is not None:
+                console.print(f"{stage}: epoch {at.epoch + 1}, validation {at.valid:.4f}, best {at.best:.4f}", highlight=False)
+                return
+            left = (at.steps - at.step) * at.batch_size / max(at.rate, 1e-9)
+            status.update(f"{stage}: epoch {at.epoch + 1}, step {at.step}/{at.steps}, loss {at.loss:.4f}, {at.rate:,.0f}/s, {left:.0f} s left")
+
+        yield say, report

@@ -1,0 +1,55 @@
+"""Bundles judged on a Log, and two models compared on the same people."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+
+from penchant.bundle import Bundle
+from penchant.data.fit import with_items_of
+from penchant.data.load import EncodedLog
+from penchant.data.log import Log
+from penchant.data.split import SPLITS
+from penchant.errors import ConfigError
+from penchant.evaluate.judge import Judged, Progress, judge
+from penchant.evaluate.protocol import Protocol
+from penchant.metrics import Difference, paired
+
+
+def evaluate(bundle: Bundle, log: Log, protocol: Protocol, *, seed: int = 0, progress: Progress | None = None) -> Judged:
+    """The bundle's rankings on the test part of a Log, which need not be the one it was trained on.
+
+    Items of the Log that the bundle does not know are added to its catalogue: they live on their attributes.
+    """
+    encoding = with_items_of(bundle.encoding, log)
+    if encoding is not bundle.encoding:
+        bundle = replace(bundle, encoding=encoding)
+        bundle.model.item.extend(encoding.catalogue)
+    data = EncodedLog(log, encoding)
+    return judge(bundle.model, data, SPLITS[protocol.split](log), protocol, past=bundle.past, seed=seed, progress=progress)
+
+
+def compare(a: Judged, b: Judged, metric: str = "ndcg@10") -> Difference:
+    """Model a less model b, person by person. Raises ConfigError when the two were not judged alike."""
+    if a.protocol != b.protocol or a.part != b.part:
+        raise ConfigError(f"results of {a.protocol.name} ({a.part}) and {b.protocol.name} ({b.part}) cannot be compared: the protocols differ.")
+    if a.seed != b.seed or not np.array_equal(a.position, b.position):
+        raise ConfigError("these results are of different people or candidates; judge both on one Log with one seed.")
+    return paired(a.each(metric), b.each(metric))
+
+
+def described(difference: Difference, a: str, b: str, metric: str) -> dict[str, Any]:
+    """The difference as plain values, with what it says in words."""
+    verdict = "significant" if difference.significant else "not significant: the interval holds zero"
+    return {
+        "models": [a, b],
+        "metric": metric,
+        "difference": difference.difference,
+        "interval": [difference.low, difference.high],
+        "p": difference.p,
+        "people": difference.users,
+        "significant": difference.significant,
+        "says": f"{a} - {b}: {difference.difference:+.4f} {metric} [{difference.low:+.4f}, {difference.high:+.4f}], {verdict}",
+    }

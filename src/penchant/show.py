@@ -1,0 +1,67 @@
+"""Results as text: what the command line prints."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from rich.console import Console
+from rich.table import Table
+
+from penchant.scorer import Scored
+
+METRICS = ("hr@10", "ndcg@10", "mrr@10", "gauc", "auc")
+
+
+def results(console: Console, summaries: Sequence[Mapping[str, Any]], protocol: str) -> None:
+    """A row a model: each metric, and its 95% interval."""
+    table = Table(box=None, header_style="bold", pad_edge=False)
+    table.add_column("model")
+    metrics = [metric for metric in METRICS if any(metric in summary for summary in summaries)]
+    for metric in metrics:
+        table.add_column(metric, justify="right")
+    for summary in summaries:
+        table.add_row(str(summary["model"]), *(_cell(summary, metric) for metric in metrics))
+    console.print(table)
+    people, dropped = summaries[0]["people"], summaries[0]["dropped"]
+    console.print(f"{protocol}.", soft_wrap=True)
+    console.print(f"{people:,} people judged, {dropped:,} dropped; intervals of 95% by bootstrap over people.", soft_wrap=True)
+
+
+def recommended(console: Console, scored: Scored) -> None:
+    """A line an item, best first, with the events that had the greatest say."""
+    for place, (item, title, logit) in enumerate(zip(scored.item, scored.title, scored.logit, strict=True), start=1):
+        console.print(f"{place:3}. {title or item}  ({logit:+.2f})", soft_wrap=True, highlight=False, markup=False)
+        if scored.reasons and scored.reasons[place - 1]:
+            because = "; ".join(f"{r.title or r.item} ({r.say:+.2f})" for r in scored.reasons[place - 1])
+            console.print(f"     because of {because}", soft_wrap=True, highlight=False, markup=False, style="dim")
+    for line in notes(scored):
+        console.print(line, soft_wrap=True, highlight=False, markup=False)
+
+
+def notes(scored: Scored) -> list[str]:
+    """What the answer could not know, in words."""
+    lines = [f"The past has {scored.past} events."] if scored.past else ["The past is empty: this is what anybody of this profile is told."]
+    if scored.unknown_user:
+        lines.append("The person's id was not seen in training.")
+    if scored.unknown_items:
+        few = ", ".join(scored.unknown_items[:3]) + (", ..." if len(scored.unknown_items) > 3 else "")
+        lines.append(f"{len(scored.unknown_items)} items without training events are known by their attributes alone: {few}.")
+    if scored.unknown_values:
+        lines.append(f"Unknown: {', '.join(scored.unknown_values)}.")
+    return lines
+
+
+def facts(console: Console, rows: Mapping[str, Any]) -> None:
+    """Name and value, a line each."""
+    width = max(len(name) for name in rows)
+    for name, value in rows.items():
+        shown = f"{value:,}" if isinstance(value, int) else f"{value:,.4g}" if isinstance(value, float) else str(value)
+        console.print(f"{name:<{width}}  {shown}", soft_wrap=True, highlight=False, markup=False)
+
+
+def _cell(summary: Mapping[str, Any], metric: str) -> str:
+    if metric not in summary:
+        return "-"
+    low, high = summary["intervals"][metric]
+    return f"{summary[metric]:.3f} [{low:.3f}, {high:.3f}]"
