@@ -150,7 +150,7 @@ def test_somebody_else_was_quicker(tmp_path: Path) -> None:
 
 
 def test_other_faults_pass_through_as_they_are(tmp_path: Path) -> None:
-    with pytest.raises(OSError, match="^\\[Errno 5\\] x$"), disk_errors(tmp_path, what="Log"):
+    with pytest.raises(OSError, match=r"^\[Errno 5\] x$"), disk_errors(tmp_path, what="Log"):
         raise OSError(errno.EIO, "x")
 
 

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import csv
-import mmap
+import os
 import subprocess
 import sys
+import tempfile
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -139,8 +140,11 @@ def test_ties_keep_the_source_order(tmp_path: Path) -> None:
     assert [log.items.column("id")[int(i)].as_py() for i in log.events["item"]] == ["i3", "i1", "i2", "i0", "i4"]
 
 
+EVENT = st.tuples(st.sampled_from(["b", "a", "ä", "B", "10", "9"]), st.sampled_from("xyz"), st.integers(0, 3))
+
+
 @settings(max_examples=15, deadline=None)
-@given(st.lists(st.tuples(st.sampled_from(["b", "a", "ä", "B", "10", "9"]), st.sampled_from("xyz"), st.integers(0, 3)), min_size=1, max_size=30))
+@given(st.lists(EVENT, min_size=1, max_size=30))
 def test_order_of_any_log(tmp_path_factory: pytest.TempPathFactory, rows: list[tuple[str, str, int]]) -> None:
     text = HEADER + "".join(f"{user},{item},{NOW + time}\n" for user, item, time in rows)
     log = made(tmp_path_factory.mktemp("any"), text)
@@ -150,16 +154,12 @@ def test_order_of_any_log(tmp_path_factory: pytest.TempPathFactory, rows: list[t
 
 def test_each_table_is_one_uncompressed_batch_in_mapped_memory(log: Log) -> None:
     for name in ("events", "users", "items", "values"):
-        with (log.folder / f"{name}.arrow").open("rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as mapped:
-            before = pa.total_allocated_bytes()
-            reader = pa.ipc.open_file(pa.py_buffer(mapped))
-            assert reader.num_record_batches == 1
-            batch = reader.get_batch(0)
-            assert pa.total_allocated_bytes() - before < 10_000  # a compressed column would be unpacked into memory
-            assert batch.num_rows == {"events": log.size, "users": 60, "items": 80, "values": 6}[name]
-            for column in batch.columns:
-                assert column.null_count == 0 or name == "items"
-            del reader, batch, column
+        before = pa.total_allocated_bytes()
+        reader = pa.ipc.open_file(pa.memory_map(str(log.folder / f"{name}.arrow")))
+        assert reader.num_record_batches == 1
+        batch = reader.get_batch(0)
+        assert pa.total_allocated_bytes() == before  # a compressed column would be unpacked into memory
+        assert batch.num_rows == {"events": log.size, "users": 60, "items": 80, "values": 5}[name]
     assert not log.events["item"].flags.writeable
     assert not log.events["item"].flags.owndata
 
@@ -250,7 +250,7 @@ def test_wrong_separator(tmp_path: Path) -> None:
 
 
 def test_too_few_and_too_many_columns(tmp_path: Path) -> None:
-    text = HEADER + f"a,b,{NOW}\na,b\na,b,{NOW},4,5\n\na\na,b,{NOW}\n,,,\n"
+    text = HEADER + f"a,b,{NOW}\na,b\na,b,{NOW},4,5\n\na\na,b,{NOW}\n,,,5\n"
     assert refused(DataError, tmp_path, text) == (
         "events.csv: 4 rows cannot be read as 3 columns of utf-8 text separated by ',': "
         f"line 3: 'a,b' (missing columns), line 4: 'a,b,{NOW},4,5' (too many columns), line 6: 'a' (missing columns)."
@@ -261,7 +261,7 @@ def test_text_that_is_not_of_its_encoding(tmp_path: Path) -> None:
     text = (HEADER + f"café,b,{NOW}\nx,y,{NOW}\nü,b\n").encode("latin-1")
     assert refused(DataError, tmp_path, text) == (
         "events.csv: 2 rows cannot be read as 3 columns of utf-8 text separated by ',': "
-        f"line 2: 'caf??b,{NOW}' (invalid encoding), line 4: '??b' (invalid encoding, missing columns)."
+        f"line 2: 'caf??b,{NOW}' (invalid encoding), line 4: '?,b' (invalid encoding, missing columns)."
     )
     log = made(tmp_path, (HEADER + f"café,ÿ,{NOW}\n").encode("latin-1"), schema_of({"encoding": "latin-1"}))
     assert (log.users.column("id").to_pylist(), log.items.column("id").to_pylist()) == (["café"], ["ÿ"])
@@ -317,10 +317,10 @@ def test_times_that_are_not_whole(tmp_path: Path, bad: str) -> None:
 @pytest.mark.parametrize(
     ("unit", "value", "date", "right"),
     [
-        ("s", NOW * 1000, "about the year 33659", "ms"),
+        ("s", NOW * 1000, "about the year 33658", "ms"),
         ("s", NOW * 1_000_000, "about the year 31690708", "us"),
         ("ms", NOW, "1970-01-12", "s"),
-        ("ms", NOW * 1_000_000, "about the year 33659", "us"),
+        ("ms", NOW * 1_000_000, "about the year 33658", "us"),
         ("us", NOW, "1970-01-01", "s"),
         ("us", NOW * 1000, "1970-01-12", "ms"),
     ],
@@ -335,7 +335,9 @@ def test_times_in_another_unit(tmp_path: Path, unit: str, value: int, date: str,
 
 
 def test_times_that_fit_no_unit(tmp_path: Path) -> None:
-    assert refused(DataError, tmp_path, HEADER + f"a,b,{NOW}\na,b,0\n") == "events.csv: time 0 in unit 's' is 1970-01-01, outside 1971 to 2100."
+    assert refused(DataError, tmp_path, HEADER + f"a,b,{NOW}\na,b,0\n") == (
+        "events.csv: time 0 in unit 's' is 1970-01-01, outside 1971 to 2100."
+    )
     assert refused(DataError, tmp_path, HEADER + f"a,b,{NOW}\na,b,5000000000\n") == (
         "events.csv: time 5000000000 in unit 's' is 2128-06-11, outside 1971 to 2100."
     )
@@ -356,6 +358,24 @@ def test_missing_files(tmp_path: Path) -> None:
     assert refused(SchemaError, tmp_path, HEADER + f"a,b,{NOW}\n", schema) == (
         "raw/people.csv: there is no such file; the schema names it for the users."
     )
+
+
+def test_a_file_that_may_not_be_read(tmp_path: Path) -> None:
+    if os.geteuid() != 0:
+        pytest.skip("only root can become somebody else")
+    with tempfile.TemporaryDirectory(dir="/tmp") as name:
+        place = Path(name)
+        place.chmod(0o777)
+        (place / "events.csv").write_text(HEADER)
+        (place / "events.csv").chmod(0)
+        os.seteuid(65534)
+        try:
+            with pytest.raises(SchemaError) as caught:
+                prepare(place, place / "log", schema_of())
+        finally:
+            os.seteuid(0)
+        assert str(caught.value) == f"{place / 'events.csv'}: cannot be read (Permission denied)."
+        assert [path.name for path in place.iterdir()] == ["events.csv"]
 
 
 def test_ids_that_stand_more_than_once(tmp_path: Path) -> None:
@@ -410,24 +430,14 @@ def wide(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-@pytest.mark.parametrize(
-    ("limit", "reason"),
-    [
-        (2_000_000, "no room to write the Log (File too large)"),
-        (10_000, "the Log could not be written (IO Error: Could not write file \"{spill}/work.duckdb\": File too large)"),
-    ],
-)
-def test_files_that_cannot_grow(wide: Path, limit: int, reason: str) -> None:
+@pytest.mark.parametrize("limit", [10_000, 2_000_000])
+def test_files_that_cannot_grow(wide: Path, limit: int) -> None:
     done = subprocess.run([sys.executable, "-c", FULL, str(wide), str(limit)], capture_output=True, text=True, check=True)
-    said = done.stdout
-    if "{spill}" in reason:
-        begin = said.index('"') + 1
-        reason = reason.format(spill=said[begin : said.index("/work.duckdb")])
-    assert said == f"{wide / 'place' / 'log'}: {reason}; nothing half-written was kept."
+    assert done.stdout == f"{wide / 'place' / 'log'}: no room to write the Log (File too large); nothing half-written was kept."
     assert list((wide / "place").iterdir()) == []
 
 
-@pytest.mark.parametrize("kilobytes", [100, 1000, 2500, 4000, 5000, 5500, 6000, 7000])
+@pytest.mark.parametrize("kilobytes", [100, 5000, 8000, 9000, 10000])
 def test_a_disk_that_fills_up(wide: Path, kilobytes: int) -> None:
     place = wide / "place"
     if subprocess.run(["mount", "-t", "tmpfs", "-o", f"size={kilobytes}k", "tmpfs", place], capture_output=True, check=False).returncode:
@@ -439,8 +449,7 @@ def test_a_disk_that_fills_up(wide: Path, kilobytes: int) -> None:
         subprocess.run(["umount", place], check=True)
     assert done.stderr == ""
     assert done.returncode == 0
-    assert done.stdout.startswith(f"{place / 'log'}: ")
-    assert done.stdout.endswith("; nothing half-written was kept.")
+    assert done.stdout == f"{place / 'log'}: no room to write the Log (No space left on device); nothing half-written was kept."
     assert left == []
 
 
@@ -494,12 +503,13 @@ def test_names_with_quotes(tmp_path: Path) -> None:
 
 
 def test_labels(tmp_path: Path) -> None:
-    text = "user,item,time,stars\n" + "".join(f"a,b{at},{NOW + at},{stars}\n" for at, stars in enumerate(["5", "3.9", "4", "0", "4.0", "-1"]))
+    stars = ["5", "3.9", "4", "0", "4.0", "-1"]
+    text = "user,item,time,stars\n" + "".join(f"a,b{at},{NOW + at},{given}\n" for at, given in enumerate(stars))
     schema = schema_of({"label": {"column": "stars", "at_least": 4}, "action": {"stars": {}}})
     log = made(tmp_path, text, schema)
     assert log.events["label"].tolist() == [1, 0, 1, 0, 1, 0]
     assert log.positive.tolist() == [True, False, True, False, True, False]
-    assert decoded(log, "action.stars") == ["5", "3.9", "4", "0", "4.0", "-1"]
+    assert decoded(log, "action.stars") == stars
     (tmp_path / "bad").mkdir()
     assert refused(DataError, tmp_path / "bad", f"user,item,time,stars\na,b,{NOW},\n", schema) == (
         "events.csv: column 'stars' is empty in 1 row: line 2: None."

@@ -54,7 +54,8 @@ def test_context_cannot_have_the_name_of_a_moment() -> None:
 def test_names_that_differ_in_case_only() -> None:
     message = "Schema: context fields 'w' and 'W' differ in case only; name one of them otherwise."
     assert said({"context": {"w": {}, "W": {}}}) == message
-    assert read(Schema, {"name": "n", "events": {"file": "e", "context": {"w": {}}, "action": {"W": {}}}}).named("action", "category") == ("W",)
+    apart = read(Schema, {"name": "n", "events": {"file": "e", "context": {"w": {}}, "action": {"W": {}}}})
+    assert apart.named("action", "category") == ("W",)
 
 
 def test_past_of_positives_needs_a_label() -> None:

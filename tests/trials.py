@@ -5,6 +5,7 @@ Each is of its paper's shape, no more: what a real one also needs (variants, pub
 
 from __future__ import annotations
 
+import math
 from dataclasses import replace
 
 import torch
@@ -104,10 +105,11 @@ def squash(z: Tensor) -> Tensor:
 
 def route(events: Segments, low: Tensor, logit: Tensor, rounds: int) -> tuple[Tensor, Tensor]:
     """Behaviour-to-interest routing (Li et al., CIKM 2019, algorithm 1): low [E, D], first logits [E, K] -> [R, K, D], say [E, K]."""
-    for turn in range(rounds):
-        if turn:
-            logit = logit + events.dot(low, capsule)
-        say = logit.softmax(-1)  # over the capsules
+    say = logit.softmax(-1)  # over the capsules
+    capsule = squash(events.pool(low, say))
+    for _ in range(rounds - 1):
+        logit = logit + events.dot(low, capsule)
+        say = logit.softmax(-1)
         capsule = squash(events.pool(low, say))
     return capsule, say
 
@@ -220,7 +222,7 @@ class IaCN(Model):
         own = (extra[batch.item] @ capsule.transpose(1, 2)).float() * scale  # [R, C, K]
         nearest, which = own.max(-1)  # [R, C]
         others = (extra[batch.negative] @ capsule.transpose(1, 2)).float() * scale  # [R, n, K]
-        others = others - batch.negative_log_q[..., None] - torch.tensor(others.shape[1]).log()  # each stands for 1 / (n q) items
+        others = others - batch.negative_log_q[..., None] - math.log(others.shape[1])  # each stands for 1 / (n q) items
         others = others.transpose(1, 2).gather(1, which[..., None].expand(-1, -1, others.shape[1]))  # [R, C, n]
         others = others.masked_fill(batch.negative[:, None] == batch.item[..., None], -torch.inf)
         loss = torch.cat([nearest[..., None], others], -1).logsumexp(-1) - nearest
@@ -315,7 +317,7 @@ class BST(Model):
 
     def score(self, items: Tensor, memory: Memory, batch: Batch, *, explain: bool = False) -> Output:
         events, (key, value) = memory.segments, (self.split(memory.each[name]) for name in ("key", "value"))  # [E, h, d]
-        x = self.enter(items[batch.item]) + self.place.weight[0]  # [R, C, D]
+        x = self.enter(items[batch.item]) + self.place(batch.item.new_zeros(1))  # [R, C, D]
         query = self.split(self.query(x)) * key.shape[-1] ** -0.5  # [R, C, h, d]
         own = (query * self.split(self.key(x))).sum(-1).float()  # [R, C, h]
         seen = torch.stack([events.dot(key[:, h], query[:, :, h]) for h in range(self.heads)], -1).float()  # [E, C, h]

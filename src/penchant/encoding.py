@@ -30,6 +30,7 @@ Floats = NDArray[np.float32]
 Bools = NDArray[np.bool_]
 
 EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+GREATEST = float(np.finfo(np.float32).max)
 MANY = 4096  # from here on a columnar look-up is quicker than a dict
 
 
@@ -134,9 +135,9 @@ class Encoding:
     def _scaled(self, name: str, raw: Sequence[Any]) -> Floats:
         try:
             values = np.array([np.nan if value is None else float(value) for value in raw], dtype=np.float64)
-        except (TypeError, ValueError):
+        except (TypeError, ValueError, OverflowError):
             raise _no_number(name, raw) from None
-        if (np.abs(values) > np.finfo(np.float32).max).any():
+        if (np.abs(values) > GREATEST).any():
             raise _no_number(name, raw)
         return self.scales[name].encode(values.astype(np.float32))  # what a Log holds, so that the two encode to the same bits
 
@@ -218,6 +219,6 @@ def _no_number(name: str, raw: Sequence[Any]) -> DataError:
 
 def _is_number(value: Any) -> bool:
     try:
-        return not abs(float(0.0 if value is None else value)) > np.finfo(np.float32).max
-    except (TypeError, ValueError):
+        return not abs(float(0.0 if value is None else value)) > GREATEST
+    except (TypeError, ValueError, OverflowError):
         return False

@@ -11,6 +11,7 @@ kept in memory does not grow with the log.
 
 from __future__ import annotations
 
+import errno
 import os
 import re
 import tempfile
@@ -54,11 +55,8 @@ def prepare(source: Path | str, out: Path | str, schema: Schema | None = None, *
             with duckdb.connect(str(spill / "work.duckdb")) as connection:
                 _limit(connection, spill, memory, threads)
                 facts = _write(connection, schema, source, draft, spill)
-        except duckdb.OutOfMemoryException:
-            raise ConfigError(f"memory {memory!r} is too little to sort this log; allow more, about 1GB for 100 million events.") from None
-        except duckdb.IOException as fault:
-            reason = str(fault).splitlines()[0]
-            raise DiskError(f"{out}: the Log could not be written ({reason}); nothing half-written was kept.") from fault
+        except duckdb.Error as fault:
+            raise _refusal(fault, out, memory) from fault
         (draft / "schema.toml").write_text(dump(schema), encoding="utf-8")
         files.write_manifest(draft, {"kind": KIND, "version": VERSION, "name": schema.name, **facts})
     return open_log(out)
@@ -69,6 +67,21 @@ def _spill(out: Path, parent: Path) -> Iterator[Path]:
     """A folder for what does not fit into memory; gone afterwards."""
     with tempfile.TemporaryDirectory(prefix=f".{out.name}.", suffix=".spill", dir=parent) as spill:
         yield Path(spill)
+
+
+def _refusal(fault: duckdb.Error, out: Path, memory: str) -> Exception:
+    """What a fault of duckdb's means to a user; itself where it is no fault of theirs."""
+    text = str(fault)
+    for number in files.NO_ROOM:
+        if os.strerror(number) in text:  # in exceptions of several classes
+            return OSError(number, text)
+    if isinstance(fault, duckdb.OutOfMemoryException) and "max_temp_directory_size" in text:
+        return OSError(errno.ENOSPC, text)
+    if isinstance(fault, duckdb.OutOfMemoryException):
+        return ConfigError(f"memory {memory!r} is too little to sort this log; allow more, about 1GB for 100 million events.")
+    if isinstance(fault, duckdb.IOException):
+        return DiskError(f"{out}: the Log could not be written ({text.splitlines()[0]}); nothing half-written was kept.")
+    return fault
 
 
 def _limit(connection: Connection, spill: Path, memory: str, threads: int | None) -> None:

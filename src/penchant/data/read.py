@@ -42,6 +42,10 @@ def load(connection: duckdb.DuckDBPyConnection, name: str, table: Table, folder:
     path = folder / table.file
     if not path.is_file():
         raise SchemaError(f"{path}: there is no such file; the schema names it for the {name}.")
+    try:
+        path.open("rb").close()
+    except OSError as fault:
+        raise SchemaError(f"{path}: cannot be read ({fault.strerror}).") from None
     there = table.columns or _header(path, table)
     for wanted in columns.values():
         if wanted not in there:
@@ -56,8 +60,8 @@ def load(connection: duckdb.DuckDBPyConnection, name: str, table: Table, folder:
     ((rows,),) = connection.execute(f"SELECT count(DISTINCT line) FROM {bad}").fetchall()
     if rows:
         shown = connection.execute(
-            f"""SELECT line, any_value(csv_line), string_agg(DISTINCT lower(error_type::VARCHAR), ', ' ORDER BY lower(error_type::VARCHAR))
-                FROM {bad} GROUP BY line ORDER BY line LIMIT {SHOWN}"""
+            f"""SELECT line, trim(any_value(csv_line), chr(10)), string_agg(DISTINCT why, ', ' ORDER BY why)
+                FROM (SELECT *, lower(error_type::VARCHAR) AS why FROM {bad}) GROUP BY line ORDER BY line LIMIT {SHOWN}"""
         ).fetchall()
         examples = ", ".join(f"line {line}: {text!r} ({why})" for line, text, why in shown)
         wish = f"{len(there)} columns of {table.encoding} text separated by {table.separator!r}"

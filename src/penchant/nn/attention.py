@@ -37,7 +37,8 @@ class LocalActivation(nn.Module):
 
     def forward(self, item: Tensor, past: Tensor, key: Tensor, events: Segments) -> Tensor:
         """item [R, C, D], past [E, D], key = self.key(past) [E, H] -> [E, C], the weight of each event for each candidate."""
-        pair = self.product(events.spread(item) * past[:, None])  # [E, C, H]
-        hidden = pair + events.spread(self.query(item)) + key[:, None]
+        hidden = self.product(events.spread(item) * past[:, None])  # [E, C, H]
+        hidden += events.spread(self.query(item))
+        hidden += key[:, None]
         weight: Tensor = self.rest(self.activation(hidden))
         return weight.squeeze(-1)

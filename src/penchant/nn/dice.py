@@ -31,9 +31,16 @@ class Dice(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         flat = x.float().reshape(-1, x.shape[-1])
-        shared = self.training and processes.is_available() and processes.is_initialized()
-        gate = torch.sigmoid(self._normalised_together(flat) if shared else self._normalised(flat))
-        return torch.lerp(x * self.alpha.to(x.dtype), x, gate.view(x.shape).to(x.dtype))
+        if self.training and processes.is_available() and processes.is_initialized():
+            return self._gated(x, self._normalised_together(flat))
+        if self.training and torch.is_grad_enabled() and flat.shape[0] > 1:
+            out: Tensor = _Fused.apply(flat, self.alpha, self.mean, self.variance, self.momentum, self.eps)  # type: ignore[no-untyped-call]
+            return out.view(x.shape).to(x.dtype)
+        return self._gated(x, self._normalised(flat))
+
+    def _gated(self, x: Tensor, normalised: Tensor) -> Tensor:
+        gate = torch.sigmoid(normalised).view(x.shape).to(x.dtype)
+        return torch.lerp(x * self.alpha.to(x.dtype), x, gate)
 
     def _normalised(self, flat: Tensor) -> Tensor:
         moments = self.training and flat.shape[0] > 1  # one row has none
@@ -53,6 +60,35 @@ class Dice(nn.Module):
         mean = torch.where(enough, mean, self.mean)
         variance = torch.where(enough, squares / count.clamp(min=1), self.variance)
         return (flat - mean) / (variance + self.eps).sqrt()
+
+
+class _Fused(torch.autograd.Function):
+    """Dice in training with its gradient in closed form: half the passes over memory that its parts would make.
+
+    With w = alpha + (1 - alpha) p, z the normalised s and g the gradient of f = w s:
+    df/dalpha = sum g s (1 - p), and df/ds = g w + BN'(g s (1 - alpha) p (1 - p)), BN' being batch normalisation's own.
+    """
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, alpha: Tensor, mean: Tensor, variance: Tensor, momentum: float, eps: float) -> Tensor:
+        gate, now, scale = torch.native_batch_norm(x, None, None, mean, variance, True, momentum, eps)
+        gate.sigmoid_()
+        ctx.save_for_backward(x, alpha, gate, now, scale)
+        ctx.eps = eps
+        return torch.addcmul(alpha, gate, 1 - alpha).mul_(x)
+
+    @staticmethod
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, ...]:
+        x, alpha, gate, now, scale = ctx.saved_tensors
+        rest = gradient * x
+        rest.addcmul_(rest, gate, value=-1)  # g s (1 - p)
+        to_alpha = rest.sum(0)
+        rest.mul_(gate)
+        to_x, _, _ = torch.ops.aten.native_batch_norm_backward(
+            rest, x, 1 - alpha, None, None, now, scale, True, ctx.eps, [True, False, False]
+        )
+        to_x.addcmul_(gradient, torch.addcmul(alpha, gate, 1 - alpha, out=rest))
+        return to_x, to_alpha, None, None, None, None
 
 
 class _Sum(torch.autograd.Function):

@@ -1,0 +1,243 @@
+"""How quick a training step is: beside the yardstick, and beside what its matrix products alone would take.
+
+    made data ──┬── ours:       collate ─ model ─ loss ─ backward ─ Optimiser ──┐
+                └── reference:  pad ───── model ─ loss ─ backward ─ Adam ───────┴── samples a second, in turns
+
+Loading is a part of the step in both. The floor is the number of floating-point operations of a step's matrix products,
+divided by the rate that this machine reaches on one large product.
+"""
+
+from __future__ import annotations
+
+import os
+import platform
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from statistics import median
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.utils.flop_counter import FlopCounterMode
+
+from penchant.batch import Batch
+from penchant.bench.reference import REFERENCE, ReferenceLoop
+from penchant.bench.simulate import Made, simulate
+from penchant.collate import collate
+from penchant.encoding import Ints
+from penchant.errors import ConfigError
+from penchant.models import build, find
+from penchant.nn.item import ItemConfig
+from penchant.train.loss import total
+from penchant.train.optimiser import Optimiser
+
+RATE = 1e-3  # of learning
+WARM_UP = 3  # steps of each loop that are not measured
+SIDE = 2048  # of the product that the machine's rate is measured with
+OWN = {"attention": (80, 40), "head": (200, 80), "attention_activation": "dice", "activation": "dice"}  # where a model has such a key
+
+
+@dataclass(frozen=True, kw_only=True)
+class Speed:
+    """Samples a second over the rounds of a loop."""
+
+    median: float
+    least: float
+    most: float
+    each: tuple[float, ...]
+
+    @classmethod
+    def of(cls, each: list[float]) -> Speed:
+        return cls(median=median(each), least=min(each), most=max(each), each=tuple(each))
+
+
+@dataclass(frozen=True, kw_only=True)
+class Round:
+    """One round of both loops, for whoever shows it."""
+
+    number: int  # 1, 2, ...
+    rounds: int
+    ours: float  # samples a second
+    reference: float
+
+
+@dataclass(frozen=True, kw_only=True)
+class TrainBench:
+    """What was measured."""
+
+    ours: Speed
+    reference: Speed
+    ratio: Speed  # ours over reference, round by round
+    flops: int  # of the matrix products of one of our steps, forward and backward
+    flops_a_second: float  # that one large product reaches
+    floor_seconds: float  # what a step's products would take at that rate
+    step_seconds: float  # what a step takes
+    step_over_floor: float
+    facts: dict[str, Any]  # of the machine and the shapes
+
+    def as_dict(self) -> dict[str, Any]:
+        return asdict(self)
+
+
+def bench_train(
+    *, model: str = "din", users: int = 192_403, items: int = 63_001, categories: int = 801, dim: int = 64, batch_size: int = 1024,
+    mean_past: float = 9, longest: int = 50, full: bool = False, rounds: int = 5, steps: int = 20, threads: int | None = None,
+    seed: int = 0, report: Callable[[Round], None] | None = None,
+) -> TrainBench:
+    """Measures `rounds` of `steps` training steps of a model and of the yardstick, in turns, on the same made requests.
+
+    Raises UnknownNameError, and ConfigError for sizes below 1 or a model that learns nothing.
+    """
+    sizes = {
+        "users": users, "items": items, "categories": categories, "dim": dim, "batch_size": batch_size, "mean_past": mean_past,
+        "longest": longest, "rounds": rounds, "steps": steps,
+    }
+    _checked({**sizes, "threads": 1 if threads is None else threads})
+    made = simulate(users=users, items=items, categories=categories, mean_past=mean_past, longest=longest, full=full, seed=seed)
+    with _threads(threads), torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        ours, reference = OurLoop(made, model, dim=dim), ReferenceLoop(made, dim=dim, longest=longest, rate=RATE)
+        first, second = _rounds(made, ours, reference, batch_size, rounds, steps, report)
+        flops = count_flops(lambda: ours.step(made.requests(0, batch_size)))
+        rate = measure_rate()
+        facts = _facts() | {"model": model, **sizes, "full": full, "seed": seed, "events": _events(made, batch_size)}
+    return _result(first, second, flops, rate, batch_size, facts)
+
+
+class OurLoop:
+    """Batches and steps of a model of MODELS."""
+
+    def __init__(self, made: Made, name: str, *, dim: int) -> None:
+        own = {key: value for key, value in OWN.items() if key in find(name).Config.model_fields}
+        self.made, self.model = made, build(made.encoding, name, own, ItemConfig(dim=dim))
+        if not any(parameter.requires_grad for parameter in self.model.parameters()):
+            raise ConfigError(f"bench train: model {name!r} learns nothing; name one that does.")
+        self.optimiser = Optimiser(self.model, RATE, RATE)
+
+    def batch(self, request: Ints) -> Batch:
+        made = self.made
+        past, length = made.past(request)
+        return collate(
+            made.encoding,
+            user=1 + made.person[request, None],
+            number=np.zeros((len(request), 0), np.float32),
+            context=np.zeros((len(request), 0), np.int64),
+            time=made.time[made.start[made.person[request] + 1] - 1] + 1,
+            item=made.item[request, None],
+            past=made.event[past],
+            past_time=made.time[past],
+            action=np.zeros((len(past), 0), np.int64),
+            action_number=np.zeros((len(past), 0), np.float32),
+            length=length,
+            label=made.label[request, None],
+        )
+
+    def step(self, request: Ints) -> Tensor:
+        """One training step; the loss before it."""
+        batch = self.batch(request)
+        self.optimiser.zero_grad()
+        loss = total(self.model(batch), batch)
+        loss.backward()  # type: ignore[no-untyped-call]
+        self.optimiser.step()
+        return loss.detach()
+
+
+def count_flops(step: Callable[[], object]) -> int:
+    """Floating-point operations of the matrix products that `step` makes, those of its backward pass included."""
+    with FlopCounterMode(display=False) as counter:
+        step()
+    return int(counter.get_total_flops())
+
+
+def measure_rate(side: int = SIDE, tries: int = 5) -> float:
+    """Floating-point operations a second of one large float32 product: the best of several."""
+    one, other = torch.rand(side, side), torch.rand(side, side)
+    best = float("inf")
+    for _ in range(tries + 1):
+        begun = time.perf_counter()
+        torch.mm(one, other)
+        best = min(best, time.perf_counter() - begun)
+    return 2 * side**3 / best
+
+
+def _rounds(
+    made: Made, ours: OurLoop, reference: ReferenceLoop, size: int, rounds: int, steps: int, report: Callable[[Round], None] | None,
+) -> tuple[list[float], list[float]]:
+    """Samples a second of each round of both loops; both are given the same requests."""
+    for loop in (ours, reference):
+        _seconds(made, loop, size, range(WARM_UP))
+    first: list[float] = []
+    second: list[float] = []
+    for number in range(rounds):
+        part = range(WARM_UP + number * steps, WARM_UP + (number + 1) * steps)
+        first.append(size * steps / _seconds(made, ours, size, part))
+        second.append(size * steps / _seconds(made, reference, size, part))
+        if report is not None:
+            report(Round(number=number + 1, rounds=rounds, ours=first[-1], reference=second[-1]))
+    return first, second
+
+
+def _seconds(made: Made, loop: OurLoop | ReferenceLoop, size: int, steps: range) -> float:
+    begun = time.perf_counter()
+    for step in steps:
+        loop.step(made.requests(step, size))
+    return time.perf_counter() - begun
+
+
+def _result(first: list[float], second: list[float], flops: int, rate: float, size: int, facts: dict[str, Any]) -> TrainBench:
+    ours, step, floor = Speed.of(first), size / median(first), flops / rate
+    return TrainBench(
+        ours=ours,
+        reference=Speed.of(second),
+        ratio=Speed.of([one / other for one, other in zip(first, second, strict=True)]),
+        flops=flops,
+        flops_a_second=rate,
+        floor_seconds=floor,
+        step_seconds=step,
+        step_over_floor=step / floor,
+        facts=facts,
+    )
+
+
+def _checked(sizes: dict[str, float]) -> None:
+    for name, value in sizes.items():
+        if value < 1:
+            raise ConfigError(f"bench train: {name} is {value}; at least 1 was wanted.")
+
+
+def _events(made: Made, size: int) -> int:
+    """How many events the pasts of the first step hold."""
+    return len(made.past(made.requests(0, size))[0])
+
+
+@contextmanager
+def _threads(count: int | None) -> Iterator[None]:
+    before = torch.get_num_threads()
+    torch.set_num_threads(before if count is None else count)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
+
+
+def _facts() -> dict[str, Any]:
+    return {
+        "python": platform.python_version(),
+        "torch": torch.__version__,
+        "cpu": _cpu(),
+        "cores": os.cpu_count(),
+        "threads": torch.get_num_threads(),
+        "reference": REFERENCE,
+    }
+
+
+def _cpu() -> str:
+    """The processor's name, as far as the system tells it."""
+    known = Path("/proc/cpuinfo")
+    lines = known.read_text(encoding="utf-8").splitlines() if known.exists() else []
+    names = [line.split(":", 1)[1].strip() for line in lines if line.startswith("model name")]
+    return names[0] if names else platform.processor() or "unknown"

@@ -1,0 +1,132 @@
+"""Items not chosen: never one that was, every other alike, and a function of what they are for alone."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from test_draw import chi_square
+
+from penchant.data.negatives import Seen, Uniform
+from penchant.errors import DataError
+
+USERS = 4
+ROWS = 12
+CHOSEN = st.lists(st.tuples(st.integers(0, USERS - 1), st.integers(1, ROWS - 1)), max_size=40)
+POOL = st.lists(st.integers(1, ROWS - 1), min_size=1, max_size=ROWS - 1, unique=True).map(sorted)
+
+
+def uniform(chosen: list[tuple[int, int]], pool: list[int], seed: int = 3, *, rows: int = ROWS, users: int = USERS) -> Uniform:
+    pairs = np.array(chosen, dtype=np.int64).reshape(-1, 2)
+    return Uniform(pool=np.array(pool), seen=Seen(pairs[:, 0], pairs[:, 1], users=users, rows=rows), seed=seed)
+
+
+@settings(max_examples=80, deadline=None)
+@given(CHOSEN)
+def test_seen_equals_a_set(chosen: list[tuple[int, int]]) -> None:
+    seen = uniform(chosen, [1]).seen
+    there = [[(user, row) in chosen for row in range(ROWS)] for user in range(USERS)]
+    assert seen.has(np.arange(USERS)[:, None], np.arange(ROWS)).tolist() == there
+    for user in range(USERS):
+        assert seen.rows(user).tolist() == sorted({row for owner, row in chosen if owner == user})
+
+
+@settings(max_examples=80, deadline=None)
+@given(CHOSEN, POOL, st.integers(0, 2**40), st.integers(0, 5))
+def test_never_what_was_chosen(chosen: list[tuple[int, int]], pool: list[int], example: int, epoch: int) -> None:
+    negatives = uniform(chosen, pool)
+    user = np.arange(USERS).repeat(3)
+    drawn = negatives.draw(user, example + np.arange(len(user)), epoch, 20)
+    assert drawn.shape == (len(user), 20)
+    for person, row in zip(user, drawn.tolist(), strict=True):
+        left = set(pool) - {item for owner, item in chosen if owner == person}
+        assert set(row) <= (left or set(pool))
+
+
+def test_uniform_over_what_is_left() -> None:
+    negatives = uniform([(0, row) for row in range(1, 9)], list(range(1, 20)), rows=30)
+    for user, left in ((0, np.arange(9, 20)), (1, np.arange(1, 20))):
+        drawn = negatives.draw(np.full(4000, user), np.arange(4000), 0, 5)
+        for column in (drawn[:, 0], drawn[:, 4], drawn.reshape(-1)):
+            count = np.bincount(column, minlength=20)
+            assert set(np.flatnonzero(count)) == set(left)
+            assert abs(chi_square(count[left])) < 5
+
+
+def test_uniform_for_somebody_who_has_seen_almost_all() -> None:
+    left = [100, 777, 1999]
+    negatives = uniform([(0, row) for row in range(1, 2000) if row not in left], list(range(1, 2000)), rows=2000)
+    drawn = negatives.draw(np.zeros(3000, np.int64), np.arange(3000), 0, 2)
+    assert set(np.unique(drawn)) == set(left)
+    assert abs(chi_square(np.bincount(drawn.reshape(-1))[left])) < 5
+    assert len(np.unique(drawn[:, 0] * 2000 + drawn[:, 1])) == 9  # the two of an example are drawn apart
+    whole = negatives.draw(np.zeros(6, np.int64), np.arange(6), 0, 3)
+    assert np.array_equal(negatives.draw(np.zeros(2, np.int64), np.array([4, 1]), 0, 2), whole[[4, 1], :2])
+
+
+def test_somebody_who_has_seen_all_gets_any() -> None:
+    negatives = uniform([(0, 1), (0, 2)], [1, 2])
+    drawn = negatives.draw(np.zeros(50, np.int64), np.arange(50), 0, 1)
+    assert set(drawn.reshape(-1).tolist()) == {1, 2}
+
+
+@settings(max_examples=40, deadline=None)
+@given(CHOSEN, POOL, st.lists(st.integers(0, 19), min_size=1, max_size=12), st.integers(1, 4))
+def test_a_function_of_seed_epoch_and_example_alone(chosen: list[tuple[int, int]], pool: list[int], mates: list[int], count: int) -> None:
+    negatives = uniform(chosen, pool)
+    user = np.arange(20) % USERS
+    whole = negatives.draw(user, np.arange(20), 5, 4)
+    some = np.array(mates)
+    assert np.array_equal(negatives.draw(user[some], some, 5, count), whole[some, :count])
+
+
+def test_differs_by_seed_epoch_example_and_place() -> None:
+    user, example, pool = np.zeros(50, np.int64), np.arange(50), list(range(1, 1000))
+    first = uniform([], pool, 0, rows=1000).draw(user, example, 0, 2)
+    others = [
+        uniform([], pool, 1, rows=1000).draw(user, example, 0, 2),
+        uniform([], pool, 0, rows=1000).draw(user, example, 1, 2),
+        uniform([], pool, 0, rows=1000).draw(user, example + 50, 0, 2),
+        first[:, ::-1],
+    ]
+    assert all((first == other).sum() <= 2 for other in others)
+
+
+@settings(max_examples=80, deadline=None)
+@given(CHOSEN, POOL, st.integers(1, 6), st.lists(st.integers(0, 19), min_size=1, max_size=6))
+def test_distinct_are_all_different_and_pure(chosen: list[tuple[int, int]], pool: list[int], count: int, mates: list[int]) -> None:
+    negatives = uniform(chosen, pool)
+    some = np.array(mates)
+    left = [set(pool) - {item for owner, item in chosen if owner == example % USERS} for example in mates]
+    short = [len(rows) for rows in left if len(rows) < count]
+    if short:
+        with pytest.raises(DataError) as caught:
+            negatives.distinct(some % USERS, some, count)
+        assert str(caught.value) == (
+            f"{count} different items that a person has not chosen were wanted; one has only {short[0]} of {len(pool)} left."
+        )
+        return
+    drawn = negatives.distinct(some % USERS, some, count)
+    for row, rows in zip(drawn.tolist(), left, strict=True):
+        assert len(set(row)) == count
+        assert set(row) <= rows
+    alone = [negatives.distinct(some[at : at + 1] % USERS, some[at : at + 1], count) for at in range(len(some))]
+    assert np.array_equal(np.concatenate(alone), drawn)
+
+
+def test_distinct_are_uniform_both_ways() -> None:
+    for seen in (1, 15):  # with many seen, most examples are drawn from what is left, counted out
+        negatives = uniform([(0, row) for row in range(1, seen)], list(range(1, 20)), rows=30)
+        drawn = negatives.distinct(np.zeros(6000, np.int64), np.arange(6000), 4)
+        count = np.bincount(drawn[:, 0], minlength=20)[seen:]
+        assert abs(chi_square(count)) < 5
+        assert abs(chi_square(np.bincount(drawn[:, 3], minlength=20)[seen:])) < 5
+
+
+def test_too_few_left_for_distinct() -> None:
+    negatives = uniform([(0, row) for row in range(1, 1150)], list(range(1, 1200)), rows=1200)
+    with pytest.raises(DataError) as caught:
+        negatives.distinct(np.array([1, 0]), np.array([0, 1]), 100)
+    assert str(caught.value) == "100 different items that a person has not chosen were wanted; one has only 50 of 1,199 left."
+    assert negatives.distinct(np.array([0]), np.array([0]), 50).shape == (1, 50)

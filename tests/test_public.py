@@ -1,0 +1,38 @@
+"""The public names are a list."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+
+import penchant
+
+
+def test_public_names() -> None:
+    assert sorted(penchant.__all__) == sorted(penchant._HOME)
+    assert penchant.__all__ == sorted(penchant.__all__, key=lambda name: (not name.isupper(), not name[0].isupper(), name))
+    for name in penchant.__all__:
+        assert getattr(penchant, name).__class__ is not None
+    assert set(dir(penchant)) == {*penchant.__all__, "__version__"}
+
+
+def test_the_names_are_these() -> None:
+    assert set(penchant.__all__) == {
+        "MODELS", "PROTOCOLS", "Batch", "Bundle", "Encoding", "Event", "History", "Log", "Memory", "Model", "Output", "PenchantError",
+        "Request", "RunConfig", "Schema", "Scorer", "Segments", "judge", "load_bundle", "open_log", "prepare", "read_schema",
+        "save_bundle", "train",
+    }
+
+
+def test_an_unknown_name_is_an_attribute_error() -> None:
+    try:
+        penchant.nothing  # noqa: B018
+    except AttributeError as fault:
+        assert str(fault) == "module 'penchant' has no attribute 'nothing'"
+    else:
+        raise AssertionError("no error")
+
+
+def test_importing_penchant_imports_no_torch() -> None:
+    code = "import sys, penchant, penchant.cli; print('torch' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout == "False\n"

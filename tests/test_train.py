@@ -1,0 +1,127 @@
+"""A run: its folder, its determinism, when it stops, and what it refuses."""
+
+from __future__ import annotations
+
+import json
+import math
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+from penchant.batch import Batch, Output
+from penchant.data.load import LoadConfig
+from penchant.data.log import Log
+from penchant.errors import ConfigError, ExistsError, TrainingError, UnknownNameError
+from penchant.evaluate.judge import judge
+from penchant.evaluate.protocol import PROTOCOLS
+from penchant.nn.embedding import Table
+from penchant.train.config import RunConfig, TrainConfig
+from penchant.train.loop import Progress, train
+from penchant.train.loss import binary_cross_entropy
+from penchant.train.optimiser import RowAdam, rows_of
+
+
+def config(log: Log, name: str = "din", **own: Any) -> RunConfig:
+    fast = TrainConfig(epochs=2, batch_size=64, rate=3e-3, patience=5)
+    return RunConfig(
+        log=str(log.folder), protocol="loo-full", model={"name": name, **own}, data=LoadConfig(past=10, negatives=2), train=fast
+    )
+
+
+def test_a_run_leaves_its_folder(log: Log, tmp_path: Path) -> None:
+    seen: list[Progress] = []
+    run = train(config(log), tmp_path / "run", report=seen.append)
+    assert {path.name for path in run.folder.iterdir()} == {"config.toml", "metrics.jsonl", "checkpoints", "bundle"}
+    assert {path.name for path in (run.folder / "checkpoints").iterdir()} == {"best", "last"}
+    lines = [json.loads(line) for line in (run.folder / "metrics.jsonl").read_text().splitlines()]
+    valid = [line["valid"] for line in lines if "valid" in line]
+    assert [line["epoch"] for line in valid] == [0, 1]
+    assert run.best["ndcg@10"] == max(line["ndcg@10"] for line in valid)
+    assert sum("loss" in line for line in lines) == len([at for at in seen if at.valid is None]) > 0
+    assert all(at.rate > 0 for at in seen if at.valid is None)
+
+
+@pytest.mark.parametrize("name", ["mf", "din"])
+def test_the_same_seed_gives_the_same_bits_and_another_seed_others(log: Log, tmp_path: Path, name: str) -> None:
+    settings = config(log, name)
+    runs = [train(c, tmp_path / n) for n, c in {"a": settings, "b": settings, "c": settings.model_copy(update={"seed": 1})}.items()]
+    weights = [(run.folder / "bundle" / "weights.safetensors").read_bytes() for run in runs]
+    assert weights[0] == weights[1]
+    assert weights[0] != weights[2]
+
+
+def test_the_best_weights_are_kept_not_the_last(log: Log, tmp_path: Path) -> None:
+    settings = config(log).model_copy(update={"train": TrainConfig(epochs=8, batch_size=32, rate=0.05, patience=2)})
+    run = train(settings, tmp_path / "run")
+    lines = [json.loads(line) for line in (run.folder / "metrics.jsonl").read_text().splitlines()]
+    valid = [line["valid"] for line in lines if "valid" in line]
+    best = max(valid, key=lambda line: line["ndcg@10"])
+    assert run.best["step"] == best["step"]
+    worse = len(valid) - 1 - valid.index(best)
+    assert worse == 2 or len(valid) == 8  # patience, or all epochs
+    judged = judge(run.model, run.data, run.split, PROTOCOLS["loo-full"], past=10, part="valid")
+    assert judged.value("ndcg@10") == best["ndcg@10"]
+
+
+def test_a_loss_that_is_no_number_ends_the_run(log: Log, tmp_path: Path) -> None:
+    settings = config(log).model_copy(update={"train": TrainConfig(epochs=3, batch_size=16, rate=1e30)})
+    with pytest.raises(TrainingError, match=r"^.*run: the loss is (nan|inf) at step \d+; a smaller train.rate or train.table_rate may help.$"):
+        train(settings, tmp_path / "run")
+
+
+def test_refusals(log: Log, tmp_path: Path) -> None:
+    (tmp_path / "there").mkdir()
+    with pytest.raises(ExistsError) as there:
+        train(config(log), tmp_path / "there")
+    assert str(there.value) == f"{tmp_path / 'there'}: this exists already; remove it, or train into another folder."
+    with pytest.raises(UnknownNameError) as name:
+        train(config(log, "dinn"), tmp_path / "run")
+    assert str(name.value) == "'dinn' is not a model: there are popularity, mf, pooling, din. Did you mean 'din'?"
+    with pytest.raises(ConfigError) as key:
+        train(config(log, hed=[3]), tmp_path / "run")
+    assert str(key.value) == "run: model.hed is not a key of DINConfig. Did you mean 'head'?"
+    monitor = config(log).model_copy(update={"train": TrainConfig(monitor="ndgc@10", epochs=1)})
+    with pytest.raises(UnknownNameError) as metric:
+        train(monitor, tmp_path / "run2")
+    assert str(metric.value).startswith("'ndgc@10' is not a metric here: there are hr@10")
+
+
+def test_row_adam_is_adam_on_the_rows_of_a_batch() -> None:
+    torch.manual_seed(0)
+    table, dense = Table(6, 3), torch.nn.Embedding(6, 3)
+    dense.weight.data.copy_(table.weight.data)
+    before = table.weight.detach().clone()
+    rows, adam = RowAdam([table.weight], 0.1), torch.optim.Adam(dense.parameters(), 0.1)
+    for ids in ([1, 1, 4], [1, 4, 4], [4, 1, 1]):
+        index = torch.tensor(ids)
+        for module, optimiser in ((table, rows), (dense, adam)):
+            optimiser.zero_grad()
+            (module(index) * torch.arange(9.0).view(3, 3)).square().sum().backward()
+            optimiser.step()
+    torch.testing.assert_close(table.weight[[1, 4]], dense.weight[[1, 4]])
+    assert torch.equal(table.weight[[0, 2, 3, 5]], before[[0, 2, 3, 5]])
+
+
+def test_rows_of_sums_each_row_once() -> None:
+    gradient = torch.sparse_coo_tensor(torch.tensor([[3, 0, 3]]), torch.tensor([[1.0, 2], [3, 4], [5, 6]]), (5, 2))
+    row, value = rows_of(gradient)
+    assert row.tolist() == [0, 3]
+    assert value.tolist() == [[3, 4], [6, 8]]
+
+
+def test_weights_weigh(loader: Any) -> None:
+    batch: Batch = loader.batch(loader.position[:4], 0)
+    logit = torch.randn(batch.item.shape)
+    weight = torch.rand(batch.item.shape)
+    weighted = Batch(**{**batch.__dict__, "weight": weight})
+    plain = float(binary_cross_entropy(Output(logit=logit), batch))
+    assert batch.label is not None
+    by_hand = [-math.log(1 / (1 + math.exp(-z if y else z))) for z, y in zip(logit.flatten().tolist(), batch.label.flatten().tolist(), strict=True)]
+    assert plain == pytest.approx(np.mean(by_hand), rel=1e-5)
+    assert float(binary_cross_entropy(Output(logit=logit), weighted)) == pytest.approx(np.average(by_hand, weights=weight.flatten()), rel=1e-5)
+    with pytest.raises(TrainingError) as fault:
+        binary_cross_entropy(Output(logit=logit), Batch(**{**batch.__dict__, "label": None}))
+    assert str(fault.value) == "this batch has no labels; a loss was asked for."
