@@ -22,7 +22,7 @@ from torch.testing import assert_close
 from torch.utils._python_dispatch import TorchDispatchMode
 from trials import BST, DIEN, ETA, SMALL_DIN, Capsules, IaCN, IaCNConfig
 
-from penchant.batch import Batch, History, Memory, Segments
+from penchant.batch import Batch, History, Memory, Segments, User
 from penchant.data.load import EncodedLog, Loader
 from penchant.encoding import Encoding
 from penchant.metrics import auc
@@ -284,7 +284,8 @@ def test_nothing_but_a_request_s_own_is_read(name: str, loader: Loader) -> None:
             number=torch.where(own[:, None], batch.history.number, torch.nan), other=None,
         )
         alone = replace(
-            batch, user=torch.where(mine[:, None], batch.user, 0), context=torch.where(mine[:, None], batch.context, 0),
+            batch, user=User(code=torch.where(mine[:, None], batch.user.code, 0), number=torch.where(mine[:, None], batch.user.number, torch.nan)),
+            context=torch.where(mine[:, None], batch.context, 0),
             number=torch.where(mine[:, None], batch.number, torch.nan), time=torch.where(mine, batch.time, 0),
             history=history, negative=None, label=None,
         )

@@ -98,6 +98,10 @@ def test_moments_are_those_of_utc(encoding: Encoding, when: datetime, minutes: i
     assert datetime(1970, 1, 1) + timedelta(milliseconds=time) == when.replace(microsecond=when.microsecond // 1000 * 1000)
 
 
+def test_milliseconds_are_exact() -> None:
+    assert milliseconds(datetime(1970, 1, 1, 0, 0, 1, 1000)) == 1001  # 1.001 * 1000 is a little less in floating point
+
+
 def test_moments_in_the_order_that_the_schema_asks_for(encoding: Encoding) -> None:
     events = encoding.schema.events
     times = np.array([milliseconds(datetime(2024, 2, 29, 23, 59)), 0])

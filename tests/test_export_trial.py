@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from torch.export import Dim
 from torch.testing import assert_close
 
-from penchant.batch import Batch, History, Memory, Segments
+from penchant.batch import Batch, History, Memory, Segments, User
 from penchant.data.load import Loader
 from penchant.models import build
 from penchant.models.din import DIN
@@ -29,17 +29,15 @@ def one_person(events: int, device: torch.device) -> Segments:
     return Segments(start=torch.zeros(2, dtype=torch.int64, device=device), total=events)  # of one owner, start is not read
 
 
-def request(item: Tensor, user: Tensor, context: Tensor, number: Tensor, history: History) -> Batch:
+def request(item: Tensor, user: User, context: Tensor, number: Tensor, history: History) -> Batch:
     """One person's request about items int64 [1, C], all of them distinct rows."""
     return Batch(
-        row=item[0], known=item[0] >= 0, user=user, context=context, number=number, time=user[:, 0], item=item,
+        row=item[0], known=item[0] >= 0, user=user, context=context, number=number, time=user.code[:, 0], item=item,
         shown=item[..., None][..., :0], history=history,
     )
 
 
 class Item(nn.Module):
-    """Wrapped, because an exported graph has a `code` of its own, and so cannot have the encoder's buffer of that name at its root."""
-
     def __init__(self, model: DIN) -> None:
         super().__init__()
         self.model = model
@@ -53,9 +51,10 @@ class Read(nn.Module):
         super().__init__()
         self.model = model
 
-    def forward(self, items: Tensor, user: Tensor, place: Tensor, action: Tensor, number: Tensor) -> tuple[Tensor, Tensor]:
+    def forward(self, items: Tensor, user: Tensor, profile: Tensor, place: Tensor, action: Tensor, number: Tensor) -> tuple[Tensor, Tensor]:
         events = one_person(place.shape[0], place.device)
-        memory = self.model.read(items, user, History(item=place, time=place, action=action, number=number, events=events))
+        history = History(item=place, time=place, action=action, number=number, events=events)
+        memory = self.model.read(items, User(code=user, number=profile), history)
         return memory.each["past"], memory.each["key"]
 
 
@@ -64,12 +63,14 @@ class Score(nn.Module):
         super().__init__()
         self.model = model
 
-    def forward(self, items: Tensor, past: Tensor, key: Tensor, item: Tensor, user: Tensor, context: Tensor, number: Tensor) -> Tensor:
+    def forward(
+        self, items: Tensor, past: Tensor, key: Tensor, item: Tensor, user: Tensor, profile: Tensor, context: Tensor, number: Tensor
+    ) -> Tensor:
         events = one_person(past.shape[0], past.device)
         nothing = torch.zeros(0, dtype=torch.int64)
         history = History(item=nothing, time=nothing, action=nothing[:, None], number=nothing[:, None].float(), events=events)
         memory = Memory(segments=events, each={"past": past, "key": key})
-        return self.model.score(items, memory, request(item, user, context, number, history)).logit
+        return self.model.score(items, memory, request(item, User(code=user, number=profile), context, number, history)).logit
 
 
 def export(step: nn.Module, example: Mapping[str, Tensor], dynamic: Mapping[str, Any], path: Path) -> Run:
@@ -103,9 +104,9 @@ def graphs(din: DIN, loader: Loader, tmp_path_factory: pytest.TempPathFactory) -
     folder, ask = tmp_path_factory.mktemp("graphs"), inputs(loader, events=7, candidates=5)
     items = din.item(ask["row"], ask["known"])
     e, c, m = Dim("events"), Dim("candidates"), Dim("items")
-    read = {"items": items, **{n: ask[n] for n in ("user", "place", "action")}, "number": ask["event_number"]}
+    read = {"items": items, **{n: ask[n] for n in ("user", "profile", "place", "action")}, "number": ask["event_number"]}
     past, key = Read(din)(**read)
-    score = {"items": items, "past": past, "key": key, **{n: ask[n] for n in ("item", "user", "context", "number")}}
+    score = {"items": items, "past": past, "key": key, **{n: ask[n] for n in ("item", "user", "profile", "context", "number")}}
     return {
         "item": export(Item(din), {"row": ask["row"], "known": ask["known"]}, {"row": {0: m}, "known": {0: m}}, folder / "item.onnx"),
         "read": export(Read(din), read, {"items": {0: m}, "place": {0: e}, "action": {0: e}, "number": {0: e}}, folder / "read.onnx"),
@@ -126,7 +127,8 @@ def inputs(loader: Loader, events: int, candidates: int) -> dict[str, Tensor]:
         "action": like.history.action[at],
         "event_number": like.history.number[at],
         "item": torch.from_numpy(random.integers(size, size=(1, candidates))),
-        "user": like.user[:1],
+        "user": like.user.code[:1],
+        "profile": like.user.number[:1],
         "context": like.context[:1],
         "number": like.number[:1],
     }
@@ -138,14 +140,15 @@ def in_torch(din: DIN, ask: Mapping[str, Tensor]) -> Tensor:
     events = Segments.of(torch.tensor([len(place)]))
     history = History(item=place, time=place, action=ask["action"], number=ask["event_number"], events=events)
     items = din.item(ask["row"], ask["known"])
-    batch = request(ask["item"], ask["user"], ask["context"], ask["number"], history)
-    return din.score(items, din.read(items, ask["user"], history), batch).logit
+    user = User(code=ask["user"], number=ask["profile"])
+    batch = request(ask["item"], user, ask["context"], ask["number"], history)
+    return din.score(items, din.read(items, user, history), batch).logit
 
 
 def in_onnx(graphs: Mapping[str, Run], ask: Mapping[str, Tensor]) -> Tensor:
     (items,) = graphs["item"](row=ask["row"], known=ask["known"])
-    past, key = graphs["read"](items=items, number=ask["event_number"], **{n: ask[n] for n in ("user", "place", "action")})
-    (logit,) = graphs["score"](items=items, past=past, key=key, **{n: ask[n] for n in ("item", "user", "context", "number")})
+    past, key = graphs["read"](items=items, number=ask["event_number"], **{n: ask[n] for n in ("user", "profile", "place", "action")})
+    (logit,) = graphs["score"](items=items, past=past, key=key, **{n: ask[n] for n in ("item", "user", "profile", "context", "number")})
     return logit
 
 

@@ -45,7 +45,8 @@ def looks(batch: Batch) -> list[dict[str, Any]]:
     out = []
     for row in range(batch.requests):
         request: dict[str, Any] = {"past": pasts[row], "item": batch.row[batch.item[row]].tolist()}
-        for name in ("user", "context", "number", "time", "label", "weight", "shown", "negative_log_q"):
+        request["user"] = batch.user.code[row].tolist(), batch.user.number[row].tolist()
+        for name in ("context", "number", "time", "label", "weight", "shown", "negative_log_q"):
             value = getattr(batch, name)
             request[name] = None if value is None else value[row].tolist()
         request["negative"] = None if batch.negative is None else batch.row[batch.negative[row]].tolist()
@@ -118,9 +119,11 @@ def test_every_field_has_its_shape(loader: Loader, encoding: Encoding) -> None:
     shapes = {f.name: tuple(getattr(batch, f.name).shape) for f in fields(batch) if isinstance(getattr(batch, f.name), torch.Tensor)}
     distinct_rows = len(batch.row)
     assert shapes == {
-        "row": (distinct_rows,), "known": (distinct_rows,), "user": (13, 2), "context": (13, 3), "number": (13, 4), "time": (13,),
+        "row": (distinct_rows,), "known": (distinct_rows,), "context": (13, 3), "number": (13, 2), "time": (13,),
         "item": (13, 3), "shown": (13, 3, 0), "negative": (13, 5), "negative_log_q": (13, 5), "label": (13, 3),
     }
+    assert (batch.user.code.shape, batch.user.number.shape) == ((13, 2), (13, 2))
+    assert (batch.user.code.shape, batch.user.number.shape) == ((13, 2), (13, 2))
     history = {name: tuple(getattr(batch.history, name).shape) for name in ("item", "time", "action", "number", "other")}
     assert history == {"item": (events,), "time": (events,), "action": (events, 1), "number": (events, 2), "other": (events,)}
     assert batch.label is not None
@@ -134,16 +137,16 @@ def test_people_and_moments(loader: Loader, log: Log, encoding: Encoding) -> Non
     position = loader.position[::7]
     batch = loader.batch(position, 0)
     owners = [log.users.column("id")[int(user)].as_py() for user in log.user_of(position)]
-    assert encoding.users.decode(batch.user[:, 0].numpy()) == owners
+    assert encoding.users.decode(batch.user.code[:, 0].numpy()) == owners
     towns = [log.users.column("user.town")[int(user)].as_py() for user in log.user_of(position)]
-    assert batch.user[:, 1].tolist() == towns  # every town is met in training
+    assert batch.user.code[:, 1].tolist() == towns  # every town is met in training
     assert batch.time.tolist() == log.events["time"][position].tolist()
     assert np.array_equal(batch.context[:, :2].numpy(), encoding.moment(batch.time.numpy()))
     assert batch.context[:, 2].tolist() == log.events["context.device"][position].tolist()
     age = [log.users.column("user.age")[int(user)].as_py() for user in log.user_of(position)]
-    assert np.array_equal(batch.number[:, :2].numpy(), encoding.scaled("user", {"age": age}, len(age)))
+    assert np.array_equal(batch.user.number.numpy(), encoding.scaled("user", {"age": age}, len(age)))
     battery = log.events["context.battery"][position]
-    assert np.array_equal(batch.number[:, 2:].numpy(), encoding.scaled("context", {"battery": battery}, len(age)))
+    assert np.array_equal(batch.number.numpy(), encoding.scaled("context", {"battery": battery}, len(age)))
 
 
 def test_candidates_were_not_chosen_in_training(loader: Loader, log: Log, split: Split, encoding: Encoding) -> None:
@@ -168,7 +171,7 @@ def test_labels_of_events_that_are_not_positive() -> None:
 
 
 def examples(loader: Loader, batch: Batch) -> list[tuple[int, int]]:
-    return list(zip(batch.user[:, 0].tolist(), batch.row[batch.item[:, 0]].tolist(), strict=True))  # nobody has an item twice here
+    return list(zip(batch.user.code[:, 0].tolist(), batch.row[batch.item[:, 0]].tolist(), strict=True))  # nobody has an item twice here
 
 
 @pytest.mark.parametrize("size", [1, 7, 64, 10_000])
@@ -315,8 +318,9 @@ def test_distinct_keeps_the_shape_of_each_part() -> None:
 def test_collate(encoding: Encoding) -> None:
     ints, floats = (lambda *shape: np.zeros(shape, np.int64)), (lambda *shape: np.zeros(shape, np.float32))
     batch = collate(
-        encoding, user=ints(2, 2), number=floats(2, 4), context=ints(2, 3), time=np.array([5, 6]), item=np.array([[7, 3], [3, 0]]),
-        past=np.array([9, 7, 9]), past_time=np.array([1, 2, 3]), action=ints(3, 1), action_number=floats(3, 2), length=np.array([0, 3]),
+        encoding, user=ints(2, 2), user_number=floats(2, 2), context=ints(2, 3), number=floats(2, 2), time=np.array([5, 6]),
+        item=np.array([[7, 3], [3, 0]]), past=np.array([9, 7, 9]),
+        past_time=np.array([1, 2, 3]), action=ints(3, 1), action_number=floats(3, 2), length=np.array([0, 3]),
         other=np.array([4, 5, 4]), further=np.array([[2], [9]]), further_log_q=-1.5, marked=lambda row: row == 9,
         label=np.array([[1, 0], [0, 1]], np.float32), weight=np.array([[1, 1], [1, 0]], np.float32),
     )

@@ -72,6 +72,7 @@ def test_an_opened_log_is_what_was_prepared(log: Log) -> None:
     again = open_log(str(log.folder))
     assert again.schema == log.schema
     assert again.manifest == log.manifest
+    assert (len(again.users), len(again.items)) == (60, 80)
     assert repr(again.users.to_pylist()) == repr(log.users.to_pylist())
     assert repr(again.items.to_pylist()) == repr(log.items.to_pylist())
     assert all(np.array_equal(again.events[name], column, equal_nan=True) for name, column in log.events.items())

@@ -510,6 +510,7 @@ def test_labels(tmp_path: Path) -> None:
     assert log.events["label"].tolist() == [1, 0, 1, 0, 1, 0]
     assert log.positive.tolist() == [True, False, True, False, True, False]
     assert decoded(log, "action.stars") == stars
+    assert log.values["action.stars"].to_pylist() == sorted(stars)
     (tmp_path / "bad").mkdir()
     assert refused(DataError, tmp_path / "bad", f"user,item,time,stars\na,b,{NOW},\n", schema) == (
         "events.csv: column 'stars' is empty in 1 row: line 2: None."

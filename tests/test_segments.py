@@ -14,7 +14,7 @@ from torch import Tensor
 from torch.autograd import gradcheck
 from torch.testing import assert_close
 
-from penchant.batch import Batch, History, Memory, Segments
+from penchant.batch import Batch, History, Memory, Segments, User
 
 LENGTHS = [[4, 0, 7, 2, 0, 5], [0, 3], [3, 0], [0, 0, 6, 0], [5], [1], [0], [0, 0, 0], [1, 1, 1], [50, 1, 0, 1]]
 lengths = st.lists(st.integers(0, 7), min_size=1, max_size=8)
@@ -197,7 +197,7 @@ def batch(length: list[int], candidates: int) -> Batch:
     requests = torch.arange(len(length))
     item = torch.arange(len(length) * candidates).view(-1, candidates)
     return Batch(
-        row=torch.arange(100), known=torch.ones(100, dtype=torch.bool), user=requests[:, None], context=requests[:, None] + 10,
+        row=torch.arange(100), known=torch.ones(100, dtype=torch.bool), user=User(code=requests[:, None], number=requests[:, None] / 8), context=requests[:, None] + 10,
         number=requests[:, None] / 4, time=requests * 1000, item=item, shown=item[..., None] + torch.tensor([0, 50]),
         history=history(length), negative=requests[:, None] + torch.arange(3), negative_log_q=torch.randn(len(length), 3),
         label=item.float(), weight=item / 8,
@@ -226,8 +226,10 @@ def test_batch_take() -> None:
     whole = batch([3, 0, 2], 4)
     kept = whole.take(torch.tensor([2, 0]))
     assert kept.requests == 2
-    for name in ("user", "context", "number", "time", "item", "shown", "negative", "negative_log_q", "label", "weight"):
+    for name in ("context", "number", "time", "item", "shown", "negative", "negative_log_q", "label", "weight"):
         assert torch.equal(getattr(kept, name), getattr(whole, name)[[2, 0]]), name
+    for name in ("code", "number"):
+        assert torch.equal(getattr(kept.user, name), getattr(whole.user, name)[[2, 0]]), name
     assert kept.row is whole.row
     assert kept.known is whole.known
     assert kept.history.item.tolist() == [3, 4, 0, 1, 2]

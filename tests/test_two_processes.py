@@ -35,7 +35,7 @@ def load(log: Log) -> Loader:
 def weighed(batches: Iterator[Batch]) -> Iterator[Batch]:
     """Weights that differ by request, so that a mean of the halves' means is not the mean of the whole."""
     for batch in batches:
-        yield replace(batch, weight=(1 + batch.user[:, :1] % 3).float().expand_as(batch.item))
+        yield replace(batch, weight=(1 + batch.user.code[:, :1] % 3).float().expand_as(batch.item))
 
 
 def step(model: Model, batch: Batch, *, shared: bool) -> Tensor:

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from penchant.batch import Batch, History, Memory, Output, Segments
+from penchant.batch import Batch, History, Memory, Output, Segments, User
 from penchant.config import Config
 from penchant.encoding import Encoding
 from penchant.models.din import DIN, DINConfig
@@ -74,7 +74,7 @@ class DIEN(Model):
         self.next = MLP(hidden + item.dim, (16,), 1, "sigmoid")
         self.head = Head(self.person.dim, item.dim + hidden, config.head)
 
-    def read(self, items: Tensor, user: Tensor, history: History) -> Memory:
+    def read(self, items: Tensor, user: User, history: History) -> Memory:
         events, past = history.events, self.past(items, history)
         state = events.unpack(self.extract(events.pack(past))[0]) if events.total else past.new_zeros(0, self.extract.hidden_size)
         return Memory(segments=events, each={"state": state, "gates": self.evolve.input(state)})
@@ -138,11 +138,11 @@ class Capsules(Model):
         self.out = MLP(item.dim + self.profile.dim, (16,), item.dim, "relu")
         self.register_buffer("first", noise(64, config.interests))
 
-    def read(self, items: Tensor, user: Tensor, history: History) -> Memory:
+    def read(self, items: Tensor, user: User, history: History) -> Memory:
         events = history.events
         low = self.transform(self.past(items, history))
         capsule, say = route(events, low, self.first[events.position % len(self.first)], self.rounds)
-        profile = self.profile(user[:, 1:])[:, None].expand(-1, capsule.shape[1], -1)
+        profile = self.profile(user.code[:, 1:])[:, None].expand(-1, capsule.shape[1], -1)
         interest = self.out(torch.cat([capsule, profile], -1))
         return Memory(segments=events, each={"member": say.float()}, whole={"interest": interest})
 
@@ -204,7 +204,7 @@ class IaCN(Model):
         before, extra, after = items.tensor_split((self.columns.start, self.columns.stop), -1)
         return torch.cat([before, scale_grad(extra, self.delta), after], -1)
 
-    def read(self, items: Tensor, user: Tensor, history: History) -> Memory:
+    def read(self, items: Tensor, user: User, history: History) -> Memory:
         return self.model.read(self.main(items), user, history)
 
     def score(self, items: Tensor, memory: Memory, batch: Batch, *, explain: bool = False) -> Output:
@@ -259,7 +259,7 @@ class ETA(Model):
         with torch.autocast(x.device.type, enabled=False):
             return ((x.detach().float() @ self.plane) > 0).to(torch.int8) * 2 - 1
 
-    def read(self, items: Tensor, user: Tensor, history: History) -> Memory:
+    def read(self, items: Tensor, user: User, history: History) -> Memory:
         past = self.past(items, history)
         return Memory(segments=history.events, each={"past": past, "key": self.activation.key(past), "hash": self.hash(past)})
 
@@ -309,7 +309,7 @@ class BST(Model):
         self.feed = MLP(dim, (2 * dim,), dim, "relu")
         self.head = Head(self.person.dim, dim, config.head)
 
-    def read(self, items: Tensor, user: Tensor, history: History) -> Memory:
+    def read(self, items: Tensor, user: User, history: History) -> Memory:
         events = history.events
         age = (events.spread(events.length) - events.position).clamp(max=self.longest)
         past = self.enter(self.past(items, history)) + self.place(age)

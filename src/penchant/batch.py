@@ -192,14 +192,28 @@ class History:
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
+class User:
+    """Who R requests come from: what of a person no moment changes."""
+
+    code: Tensor  # int64 [R, U]    id and categorical profile
+    number: Tensor  # float32 [R, N]  numeric profile
+
+    def take(self, rows: Tensor) -> User:
+        return User(code=self.code[rows], number=self.number[rows])
+
+    def to(self, device: Device) -> User:
+        return User(code=self.code.to(device, non_blocking=True), number=self.number.to(device, non_blocking=True))
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
 class Batch:
     """R requests: one person, one moment, one past, C candidates each. Ids only, already encoded."""
 
     row: Tensor  # int64 [M]       the distinct catalogue rows that this batch speaks of, found by the loader
     known: Tensor  # bool [M]        False: treat the id as UNKNOWN (its attributes stay)
-    user: Tensor  # int64 [R, U]    id and profile
+    user: User
     context: Tensor  # int64 [R, X]    the moment: hour, weekday, device, place, ...
-    number: Tensor  # float32 [R, N]  numeric profile and context
+    number: Tensor  # float32 [R, N]  numeric context
     time: Tensor  # int64 [R]       the moment, unix milliseconds
     item: Tensor  # int64 [R, C]    candidates: places in `row`
     shown: Tensor  # int64 [R, C, P] facts of showing this candidate now (position, price bucket, source)
@@ -216,7 +230,7 @@ class Batch:
     def take(self, rows: Tensor) -> Batch:
         """These requests only (int64, in host memory), in this order."""
         kept = {name: value[rows] for name, value in _tensors(self).items() if name not in ("row", "known")}
-        return replace(self, history=self.history.take(rows), **kept)
+        return replace(self, user=self.user.take(rows), history=self.history.take(rows), **kept)
 
     def candidates(self, index: slice | Tensor) -> Batch:
         """The same requests with some of their candidates: a slice of places, or int64 [R, c] to gather."""
@@ -224,7 +238,7 @@ class Batch:
         return replace(self, **kept)
 
     def to(self, device: Device) -> Batch:
-        return replace(self, history=self.history.to(device), **_moved(self, device))
+        return replace(self, user=self.user.to(device), history=self.history.to(device), **_moved(self, device))
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)

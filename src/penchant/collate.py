@@ -9,18 +9,18 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from penchant.batch import Batch, History, Segments
+from penchant.batch import Batch, History, Segments, User
 from penchant.encoding import Bools, Encoding, Floats, Ints
 
 
 def collate(
-    encoding: Encoding, *, user: Ints, number: Floats, context: Ints, time: Ints, item: Ints, past: Ints, past_time: Ints, action: Ints,
+    encoding: Encoding, *, user: Ints, user_number: Floats, context: Ints, number: Floats, time: Ints, item: Ints, past: Ints, past_time: Ints, action: Ints,
     action_number: Floats, length: Ints, other: Ints | None = None, further: Ints | None = None, further_log_q: float | None = None,
     marked: Callable[[Ints], Bools] | None = None, label: Floats | None = None, weight: Floats | None = None,
 ) -> Batch:
     """A Batch of encoded facts, its catalogue rows made distinct.
 
-    user [R, U], number [R, N], context [R, X], time [R] (ms), item [R, C] (catalogue rows); the pasts end to end: past [E]
+    user [R, U], user_number [R, N'], context [R, X], number [R, N], time [R] (ms), item [R, C] (catalogue rows); the pasts end to end: past [E]
     (catalogue rows), past_time [E], action [E, A], action_number [E, B], length [R]; other [E], further [R, n] (catalogue rows).
     marked: which catalogue rows to treat as ids that are not known, beside those that are not.
     """
@@ -32,7 +32,7 @@ def collate(
     return Batch(
         row=_tensor(row),
         known=_tensor(known),
-        user=_tensor(user),
+        user=User(code=_tensor(user), number=_tensor(user_number)),
         context=_tensor(context),
         number=_tensor(number),
         time=_tensor(time),

@@ -156,7 +156,8 @@ class Scorer:
         batch = collate(
             encoding,
             user=np.concatenate([encoding.users.encode([request.user])[:, None], codes["user"]], axis=1),
-            number=np.concatenate([encoding.scaled("user", profile, 1), encoding.scaled("context", context, 1)], axis=1),
+            user_number=encoding.scaled("user", profile, 1),
+            number=encoding.scaled("context", context, 1),
             context=np.concatenate([encoding.moment(time), codes["context"]], axis=1),
             time=time,
             item=rows[None],

@@ -124,6 +124,7 @@ class OurLoop:
         return collate(
             made.encoding,
             user=1 + made.person[request, None],
+            user_number=np.zeros((len(request), 0), np.float32),
             number=np.zeros((len(request), 0), np.float32),
             context=np.zeros((len(request), 0), np.int64),
             time=made.time[made.start[made.person[request] + 1] - 1] + 1,

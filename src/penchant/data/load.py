@@ -154,7 +154,8 @@ class Loader:
         return collate(
             data.encoding,
             user=data.user[user],
-            number=np.concatenate([data.user_number[user], data.numbers("context", position)], axis=1),
+            user_number=data.user_number[user],
+            number=data.numbers("context", position),
             context=data.context(position, time),
             time=time,
             item=item,

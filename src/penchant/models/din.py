@@ -23,7 +23,7 @@ import torch
 from pydantic import Field as Limits
 from torch import Tensor
 
-from penchant.batch import Batch, History, Memory, Output
+from penchant.batch import Batch, History, Memory, Output, User
 from penchant.config import Config
 from penchant.encoding import Encoding
 from penchant.nn.attention import LocalActivation
@@ -54,7 +54,7 @@ class DIN(Model):
         self.head = Head(self.person.dim, 2 * item.dim, config.head, config.activation, config.dropout)
         self.config = config
 
-    def read(self, items: Tensor, user: Tensor, history: History) -> Memory:
+    def read(self, items: Tensor, user: User, history: History) -> Memory:
         past = self.past(items, history)  # [E, D]
         return Memory(segments=history.events, each={"past": past, "key": self.activation.key(past)})
 

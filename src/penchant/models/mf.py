@@ -12,7 +12,7 @@ from __future__ import annotations
 from pydantic import Field as Limits
 from torch import Tensor
 
-from penchant.batch import Batch, History, Memory, Output
+from penchant.batch import Batch, History, Memory, Output, User
 from penchant.config import Config
 from penchant.encoding import Encoding
 from penchant.nn.embedding import Table
@@ -33,8 +33,8 @@ class MF(Model):
         self.item = Widened(item, encoding.catalogue.size, 1, std=1e-4)  # the bias is one more column
         self.user = Table(encoding.users.size, item.dim, std=config.std)
 
-    def read(self, items: Tensor, user: Tensor, history: History) -> Memory:
-        return Memory(segments=history.events, whole={"user": self.user(user[:, 0])})
+    def read(self, items: Tensor, user: User, history: History) -> Memory:
+        return Memory(segments=history.events, whole={"user": self.user(user.code[:, 0])})
 
     def score(self, items: Tensor, memory: Memory, batch: Batch, *, explain: bool = False) -> Output:
         item = items[batch.item]  # [R, C, D + 1]

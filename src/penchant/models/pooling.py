@@ -14,7 +14,7 @@ import torch
 from pydantic import Field as Limits
 from torch import Tensor
 
-from penchant.batch import Batch, History, Memory, Output
+from penchant.batch import Batch, History, Memory, Output, User
 from penchant.config import Config
 from penchant.encoding import Encoding
 from penchant.nn.item import ItemEncoder
@@ -39,7 +39,7 @@ class Pooling(Model):
         self.past, self.person = Past(encoding, item.dim), Person(encoding, config.profile)
         self.head = Head(self.person.dim + item.dim, item.dim, config.head, config.activation, config.dropout)
 
-    def read(self, items: Tensor, user: Tensor, history: History) -> Memory:
+    def read(self, items: Tensor, user: User, history: History) -> Memory:
         return Memory(segments=history.events, whole={"interest": history.events.mean(self.past(items, history))})
 
     def score(self, items: Tensor, memory: Memory, batch: Batch, *, explain: bool = False) -> Output:

@@ -43,7 +43,7 @@ class ItemEncoder(Protocol):
 class CatalogueEncoder(nn.Module):
     """An item encoder over a catalogue's ids and attributes."""
 
-    code: Tensor
+    category: Tensor
     length: Tensor
     number: Tensor
 
@@ -59,7 +59,7 @@ class CatalogueEncoder(nn.Module):
 
     def extend(self, catalogue: Catalogue) -> None:
         device = self.id.weight.device
-        for name, value in {"code": catalogue.code, "length": catalogue.length, "number": catalogue.number}.items():
+        for name, value in {"category": catalogue.code, "length": catalogue.length, "number": catalogue.number}.items():
             self.register_buffer(name, torch.from_numpy(value).to(device), persistent=False)
         for place, values in enumerate(catalogue.many):
             self.register_buffer(f"many_{place}", torch.from_numpy(values).to(device), persistent=False)
@@ -67,7 +67,7 @@ class CatalogueEncoder(nn.Module):
     def forward(self, row: Tensor, known: Tensor) -> Tensor:
         parts = [self.id(torch.where(known, row, 0))]
         if self.attributes:
-            parts.append(self.fields(self.code.index_select(0, row)))
+            parts.append(self.fields(self.category.index_select(0, row)))
             parts += [self._mean(place, table, row) for place, table in enumerate(self.many)]
             parts.append(self.number.index_select(0, row))
         return torch.cat(parts, -1)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import Literal
 
+import torch
 from torch import Tensor, nn
 
 from penchant.nn.dice import Dice
@@ -13,10 +14,21 @@ Activation = Literal["dice", "prelu", "relu", "sigmoid"]
 
 ACTIVATIONS: Mapping[str, Callable[[int], nn.Module]] = {
     "dice": Dice,
-    "prelu": lambda dim: nn.PReLU(dim, init=0.1),
+    "prelu": lambda dim: PReLU(dim),
     "relu": lambda dim: nn.ReLU(),
     "sigmoid": lambda dim: nn.Sigmoid(),
 }
+
+
+class PReLU(nn.Module):
+    """max(x, 0) + slope min(x, 0), a slope for each of the last dimension's channels: [*, dim] -> [*, dim]. torch's has them second."""
+
+    def __init__(self, dim: int) -> None:
+        super().__init__()
+        self.slope = nn.Parameter(torch.full((dim,), 0.1))
+
+    def forward(self, x: Tensor) -> Tensor:
+        return torch.where(x >= 0, x, x * self.slope.to(x.dtype))
 
 
 class MLP(nn.Sequential):
@@ -40,13 +52,17 @@ class Head(nn.Module):
     def __init__(self, request: int, candidate: int, hidden: tuple[int, ...], activation: Activation = "dice", dropout: float = 0.0) -> None:
         super().__init__()
         whole = nn.Linear(request + candidate, hidden[0])
-        self.request, self.candidate = nn.Linear(request, hidden[0]), nn.Linear(candidate, hidden[0], bias=False)
-        self.request.weight.data = whole.weight.data[:, :request].clone()
-        self.candidate.weight.data = whole.weight.data[:, request:].clone()
+        self.candidate = nn.Linear(candidate, hidden[0])
+        self.candidate.weight.data, self.candidate.bias.data = whole.weight.data[:, request:].clone(), whole.bias.data
+        self.request = nn.Linear(request, hidden[0], bias=False) if request else None
+        if self.request is not None:
+            self.request.weight.data = whole.weight.data[:, :request].clone()
         self.activation, self.dropout = ACTIVATIONS[activation](hidden[0]), nn.Dropout(dropout)
         self.rest = MLP(hidden[0], hidden[1:], 1, activation, dropout)
 
     def forward(self, request: Tensor, candidate: Tensor) -> Tensor:
-        hidden = self.request(request)[:, None] + self.candidate(candidate)
+        hidden = self.candidate(candidate)
+        if self.request is not None:
+            hidden = hidden + self.request(request)[:, None]
         logit: Tensor = self.rest(self.dropout(self.activation(hidden)))
         return logit.squeeze(-1).float()

@@ -7,7 +7,7 @@ from typing import Any, ClassVar
 import torch
 from torch import Tensor, nn
 
-from penchant.batch import Batch, History, Memory, Output
+from penchant.batch import Batch, History, Memory, Output, User
 from penchant.config import Config
 from penchant.encoding import Encoding
 from penchant.nn.item import ItemConfig, ItemEncoder
@@ -27,8 +27,8 @@ class Model(nn.Module):
     def __init__(self, encoding: Encoding, item: ItemEncoder, config: Any = None) -> None:
         super().__init__()
 
-    def read(self, items: Tensor, user: Tensor, history: History) -> Memory:
-        """items [M, D], user int64 [R, U] -> all of a person and past that no candidate or moment changes."""
+    def read(self, items: Tensor, user: User, history: History) -> Memory:
+        """items [M, D] -> all of a person and past that no candidate or moment changes."""
         return Memory(segments=history.events)
 
     def score(self, items: Tensor, memory: Memory, batch: Batch, *, explain: bool = False) -> Output:

@@ -23,8 +23,9 @@ class Person(nn.Module):
         self.dim = width * with_id + self.profile.dim + self.moment.dim + encoding.numbers("user", "context")
 
     def forward(self, batch: Batch) -> Tensor:
-        id = [] if self.id is None else [self.id(batch.user[:, 0])]
-        return torch.cat([*id, self.profile(batch.user[:, 1:]), self.moment(batch.context), batch.number], -1)
+        user = batch.user
+        id = [] if self.id is None else [self.id(user.code[:, 0])]
+        return torch.cat([*id, self.profile(user.code[:, 1:]), user.number, self.moment(batch.context), batch.number], -1)
 
 
 class Past(nn.Module):

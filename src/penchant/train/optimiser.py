@@ -11,6 +11,9 @@ from torch import Tensor, nn
 from penchant.nn.embedding import Table
 
 
+DENSE = 0.5  # gradients a row of a table, from where on the table counts as small
+
+
 class RowAdam(torch.optim.Optimizer):
     """Adam (Kingma and Ba, ICLR 2015) on the rows of a sparse gradient; the other rows and their moments stay as they are.
 
@@ -50,7 +53,13 @@ def rows_of(gradient: Tensor) -> tuple[Tensor, Tensor]:
     if not gradient.is_sparse:
         return torch.arange(gradient.shape[0], device=gradient.device), gradient
     row, value = gradient._indices()[0], gradient._values()
+    if len(row) >= gradient.shape[0] * DENSE:  # a small table: summing into all of it is quicker than finding its rows
+        there = row.new_zeros(gradient.shape[0]).index_fill_(0, row, 1)
+        once = there.nonzero()[:, 0]
+        return once, value.new_zeros(gradient.shape).index_add_(0, row, value).index_select(0, once)
     once, place = torch.unique(row, return_inverse=True)
+    if len(once) == len(row):  # the loader made them distinct; only their order is to be kept
+        return row, value
     return once, value.new_zeros(len(once), value.shape[1]).index_add_(0, place, value)
 
 
