@@ -184,7 +184,8 @@ def evaluate(
 
 @app.command
 def recommend(
-    bundle: Path, *, user: str, k: int = 10, log: Path | None = None, reasons: int = 3, repeat: bool = False, json: Json = False
+    bundle: Path, *, user: str, k: Annotated[int, Parameter(name=["-k", "--k"])] = 10, log: Path | None = None, reasons: int = 3,
+    repeat: bool = False, json: Json = False,
 ) -> None:
     """A list for one person, with the events that spoke for each item.
 

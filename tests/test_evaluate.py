@@ -1,0 +1,147 @@
+"""Judging against plain loops, and comparing only what can be compared."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from world import write_world
+
+from penchant.bundle import Bundle
+from penchant.data.fit import fit
+from penchant.data.load import EncodedLog, LoadConfig, Loader
+from penchant.data.log import Log
+from penchant.data.prepare import prepare
+from penchant.data.split import Split, leave_last_out
+from penchant.encoding import Encoding
+from penchant.errors import ConfigError, TrainingError, UnknownNameError
+from penchant.evaluate.compare import compare, described, evaluate
+from penchant.evaluate.judge import judge, pool
+from penchant.evaluate.protocol import PROTOCOLS
+from penchant.metrics import auc
+from penchant.models import build
+from penchant.nn.model import Model
+
+FULL, NINE = PROTOCOLS["loo-full"], replace(PROTOCOLS["loo-99"], name="loo-9", sampled=9)
+
+
+@pytest.fixture(scope="module")
+def model(encoding: Encoding) -> Model:
+    torch.manual_seed(1)
+    model = build(encoding, "din", {"attention": [8], "head": [16]})
+    for parameter in model.parameters():
+        parameter.data.normal_(std=0.5)
+    return model.eval()
+
+
+def one_by_one(model: Model, data: EncodedLog, position: int, rows: np.ndarray) -> np.ndarray:
+    loader = Loader(data=data, position=np.array([position]), config=LoadConfig(past=10), seed=0)
+    with torch.inference_mode():
+        return np.array([float(model(loader.assemble(np.array([position]), np.array([[row]]))).logit) for row in rows])
+
+
+def test_whole_catalogue_against_a_loop(model: Model, data: EncodedLog, split: Split, log: Log) -> None:
+    judged = judge(model, data, split, FULL, past=10)
+    happened = {int(row) for row in data.rows(np.arange(log.size))}
+    assert set(pool(data).tolist()) == happened
+    for at in range(0, len(split.test), 9):
+        position = int(split.test[at])
+        user = int(log.user_of(np.array([position]))[0])
+        past = set(data.rows(np.arange(log.start[user], position)).tolist())
+        own = int(data.rows(np.array([position]))[0])
+        rivals = np.array(sorted(happened - past - {own}))
+        target, score = one_by_one(model, data, position, np.array([own]))[0], one_by_one(model, data, position, rivals)
+        assert judged.others[at] == len(rivals)
+        assert abs(int(judged.above[at]) - int((score > target).sum())) <= int((np.abs(score - target) < 1e-5).sum())
+
+
+def test_sampled_against_a_loop(model: Model, data: EncodedLog, split: Split, log: Log) -> None:
+    judged = judge(model, data, split, NINE, past=10)
+    assert judged.score is not None
+    assert judged.score.shape == (len(split.test), 10)
+    np.testing.assert_array_equal(judged.above, (judged.score[:, 1:] > judged.score[:, :1]).sum(1))
+    hit = [1.0 if above < 3 else 0.0 for above in judged.above]
+    assert judged.value("hr@3") == pytest.approx(np.mean(hit))
+    gain = [1 / np.log2(above + 2) if above < 3 else 0.0 for above in judged.above]
+    assert judged.value("ndcg@3") == pytest.approx(np.mean(gain))
+    label = np.zeros((len(split.test), 10))
+    label[:, 0] = 1
+    assert judged.summary()["auc"] == auc(judged.score.reshape(-1), label.reshape(-1))
+    assert judged.value("gauc") == pytest.approx(np.mean([auc(row, np.eye(10)[0]) for row in judged.score]))
+
+
+def test_candidates_do_not_depend_on_the_model_or_on_who_else_is_judged(model: Model, data: EncodedLog, split: Split) -> None:
+    whole, some = judge(model, data, split, NINE, past=10), judge(model, data, split, NINE, past=10, people=13)
+    at = np.searchsorted(whole.position, some.position)
+    assert len(some.position) == 13
+    np.testing.assert_allclose(whole.score[at], some.score, rtol=1e-5, atol=1e-6)  # type: ignore[index,arg-type]
+    other = judge(model, data, split, NINE, past=10, seed=1)
+    assert not np.allclose(other.score, whole.score)  # type: ignore[arg-type]
+
+
+def test_a_model_that_says_the_same_of_all_is_judged_as_chance(data: EncodedLog, split: Split, encoding: Encoding) -> None:
+    flat = build(encoding, "popularity", {})
+    flat.item.count.zero_()  # type: ignore[attr-defined]
+    judged = judge(flat, data, split, NINE, past=10)
+    assert (judged.tied == 9).all()
+    assert judged.value("hr@3") == pytest.approx(0.3)
+    assert judged.value("gauc") == pytest.approx(0.5)
+
+
+def test_summary_says_how(model: Model, data: EncodedLog, split: Split) -> None:
+    summary = judge(model, data, split, FULL, past=10).summary()
+    assert {key: summary[key] for key in ("protocol", "part", "order", "ties", "people", "dropped", "seed")} == {
+        "protocol": "loo-full", "part": "test", "order": "order", "ties": "shared ranks", "people": len(split.test), "dropped": split.dropped,
+        "seed": 0,
+    }
+    assert "auc" not in summary  # pooled over whole catalogues it would be another number
+    for metric, (low, high) in summary["intervals"].items():
+        assert low <= summary[metric] <= high
+    assert summary["map@10"] == pytest.approx(summary["mrr@10"])  # one positive a person
+
+
+def test_unknown_metrics(model: Model, data: EncodedLog, split: Split) -> None:
+    judged = judge(model, data, split, NINE, past=10)
+    for name in ("ndgc@10", "hr@0", "hr", "gauc@3", "group@2"):
+        with pytest.raises(UnknownNameError) as fault:
+            judged.each(name)
+        assert str(fault.value).startswith(f"{name!r} is not a metric here: there are hr@10, ndcg@10, mrr@10, map@10, recall@10, gauc.")
+
+
+def test_scores_that_are_no_numbers(data: EncodedLog, split: Split, encoding: Encoding) -> None:
+    broken = build(encoding, "mf", {})
+    broken.user.weight.data.fill_(float("nan"))  # type: ignore[union-attr,operator]
+    with pytest.raises(TrainingError, match=r"^the model scores [\d,]+ of [\d,]+ candidates with no finite number\.$"):
+        judge(broken, data, split, NINE, past=10)
+
+
+def test_comparing(model: Model, data: EncodedLog, split: Split, encoding: Encoding) -> None:
+    ours, other = judge(model, data, split, NINE, past=10), judge(build(encoding, "popularity", {}), data, split, NINE, past=10)
+    same = compare(ours, ours)
+    assert (same.difference, same.low, same.high, same.significant) == (0, 0, 0, False)
+    found = described(compare(other, ours, "hr@3"), "popularity", "din", "hr@3")
+    assert found["difference"] == pytest.approx(other.value("hr@3") - ours.value("hr@3"))
+    assert found["says"].startswith("popularity - din: ")
+    with pytest.raises(ConfigError) as protocol:
+        compare(ours, judge(model, data, split, FULL, past=10))
+    assert str(protocol.value) == "results of loo-9 (test) and loo-full (test) cannot be compared: the protocols differ."
+    with pytest.raises(ConfigError) as people:
+        compare(ours, judge(model, data, split, NINE, past=10, seed=1))
+    assert str(people.value) == "these results are of different people or candidates; judge both on one Log with one seed."
+
+
+def test_a_bundle_is_judged_on_another_log(model: Model, encoding: Encoding, log: Log, tmp_path: Path) -> None:
+    """New people and new items: they live on their pasts and attributes."""
+    write_world(tmp_path / "raw", people=40, items=120, seed=5)
+    other = prepare(tmp_path / "raw", tmp_path / "log")
+    bundle = Bundle(name="din", model=model, encoding=encoding, config={}, item=type(model).Item, past=10, tie="order")
+    judged = evaluate(bundle, other, FULL)
+    assert judged.people == len(leave_last_out(other).test)
+    assert judged.others.max() > encoding.catalogue.size  # items that the bundle did not know are among the candidates
+    model.item.extend(encoding.catalogue)
+    assert len(fit(other, leave_last_out(other).train).catalogue.title) == 121
+    again = evaluate(bundle, log, FULL)
+    assert again.people == len(leave_last_out(log).test)
