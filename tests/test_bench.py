@@ -18,7 +18,6 @@ from penchant.errors import ConfigError, UnknownNameError
 SMALL: dict[str, Any] = {"users": 300, "items": 120, "categories": 6, "longest": 12, "mean_past": 4}
 
 
-
 def made(**other: Any) -> Made:
     return simulate(**{**SMALL, "full": False, "seed": 0, **other})
 
@@ -43,7 +42,15 @@ def test_the_result_can_be_written_down() -> None:
     found = bench_train(**SMALL, dim=4, batch_size=32, rounds=1, steps=1, threads=1, seed=3).as_dict()
     assert json.loads(json.dumps(found))["facts"]["reference"] == REFERENCE == 1
     assert set(found) == {
-        "ours", "reference", "ratio", "flops", "flops_a_second", "floor_seconds", "step_seconds", "step_over_floor", "facts",
+        "ours",
+        "reference",
+        "ratio",
+        "flops",
+        "flops_a_second",
+        "floor_seconds",
+        "step_seconds",
+        "step_over_floor",
+        "facts",
     }
     facts = found["facts"]
     assert facts["threads"] == 1

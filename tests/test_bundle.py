@@ -21,7 +21,9 @@ from penchant.models import DIN, MODELS, build
 def folder(encoding: Encoding, tmp_path: Path) -> Path:
     torch.manual_seed(3)
     own = {"head": (16, 8), "attention": (8,)}
-    bundle = Bundle(name="din", model=build(encoding, "din", own), encoding=encoding, config=own, item=DIN.Item, past=10, tie="order", facts={"a": 1})
+    bundle = Bundle(
+        name="din", model=build(encoding, "din", own), encoding=encoding, config=own, item=DIN.Item, past=10, tie="order", facts={"a": 1}
+    )
     save_bundle(bundle, tmp_path / "bundle")
     return tmp_path / "bundle"
 
@@ -43,7 +45,9 @@ def test_the_encoding_survives(encoding: Encoding, folder: Path) -> None:
     assert back.schema == encoding.schema
     assert back.scales == encoding.scales
     assert back.users.values.equals(encoding.users.values)
-    assert {name: v.values.to_pylist() for name, v in back.vocabularies.items()} == {n: v.values.to_pylist() for n, v in encoding.vocabularies.items()}
+    assert {name: v.values.to_pylist() for name, v in back.vocabularies.items()} == {
+        n: v.values.to_pylist() for n, v in encoding.vocabularies.items()
+    }
     ours, theirs = encoding.catalogue, back.catalogue
     assert theirs.items.values.equals(ours.items.values)
     assert theirs.title == ours.title
@@ -69,14 +73,18 @@ def test_existing(encoding: Encoding, folder: Path) -> None:
     assert str(fault.value) == f"{folder}: this exists already; remove it, or write the bundle to another folder."
 
 
-@pytest.mark.parametrize("name", ["weights.safetensors", "catalogue.arrow", "vocabularies.arrow", "bundle.toml", "scales.json", "facts.json"])
+@pytest.mark.parametrize(
+    "name", ["weights.safetensors", "catalogue.arrow", "vocabularies.arrow", "bundle.toml", "scales.json", "facts.json"]
+)
 def test_touched(folder: Path, name: str) -> None:
     path = folder / name
     content = path.read_bytes()
     path.write_bytes(content[:-1])
     with pytest.raises(ArtefactError) as short:
         load_bundle(folder)
-    wanted = f"{path}: this file of the penchant bundle has {len(content) - 1} bytes; {len(content)} were written. It was truncated or altered."
+    wanted = (
+        f"{path}: this file of the penchant bundle has {len(content) - 1} bytes; {len(content)} were written. It was truncated or altered."
+    )
     assert str(short.value) == wanted
     path.write_bytes(content[:-1] + bytes([content[-1] ^ 1]))
     with pytest.raises(ArtefactError) as altered:

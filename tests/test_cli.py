@@ -76,6 +76,10 @@ def test_train_by_file_and_flags(run: Said, log: Log, tmp_path: Path) -> None:
         (["--train.epoch", "3"], "flags: train.epoch is not a key of TrainConfig. Did you mean 'epochs'?"),
         (["--train.epochs", "0"], "flags: train.epochs is 0; input should be greater than or equal to 1."),
         (["--train.epochs"], "--train.epochs has no value: write --train.epochs VALUE."),
+        (
+            ["--train.monitor", "auc"],
+            "'auc' is not a metric here: there are hr@10, ndcg@10, mrr@10, map@10, recall@10, gauc. Did you mean 'gauc'?",
+        ),
         (["--log", "nowhere"], "nowhere: this is not a penchant log: it has no manifest.json."),
     ],
 )
@@ -111,7 +115,8 @@ def test_evaluate_refuses(run: Said, trained: Path) -> None:
     assert said.err == "penchant: 'loo-98' is not a protocol: there are loo-99, loo-full. Did you mean 'loo-99'?\n"
     small = run("evaluate", trained)
     assert small.status == 2
-    assert small.err.startswith("penchant: 99 different items that a person has not chosen were wanted; one has only ")
+    assert small.err.startswith("penchant: 99 items that a person never chose were wanted as candidates; person 'u")
+    assert small.err.endswith(" left of 79. Judge by loo-full.\n")
 
 
 def test_recommend(run: Said, trained: Path) -> None:
@@ -160,7 +165,9 @@ def test_what_should_not_happen_is_ours(run: Said, monkeypatch: pytest.MonkeyPat
     assert "Traceback" in run("demo", "--debug").err
 
 
-@pytest.mark.parametrize("command", [[], ["demo"], ["data"], ["data", "get"], ["data", "prepare"], ["train"], ["evaluate"], ["recommend"], ["bench", "train"]])
+@pytest.mark.parametrize(
+    "command", [[], ["demo"], ["data"], ["data", "get"], ["data", "prepare"], ["train"], ["evaluate"], ["recommend"], ["bench", "train"]]
+)
 def test_help(run: Said, command: list[str]) -> None:
     said = run(*command, "--help")
     assert said.status == 0

@@ -170,8 +170,13 @@ LAYERS = st.builds(Layer, width=st.integers(1, 2**40), act=TEXT)
 @settings(max_examples=60, deadline=None)
 @given(
     st.builds(
-        Net, name=TEXT.filter(lambda name: name != "odd"), hidden=st.lists(st.integers(-5, 5), max_size=3).map(tuple),
-        rate=st.floats(0, 1, exclude_max=True), on=st.booleans(), last=LAYERS, layers=st.dictionaries(TEXT, LAYERS, max_size=3),
+        Net,
+        name=TEXT.filter(lambda name: name != "odd"),
+        hidden=st.lists(st.integers(-5, 5), max_size=3).map(tuple),
+        rate=st.floats(0, 1, exclude_max=True),
+        on=st.booleans(),
+        last=LAYERS,
+        layers=st.dictionaries(TEXT, LAYERS, max_size=3),
         extra=st.none() | LAYERS,
     )
 )

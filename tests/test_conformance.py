@@ -141,7 +141,10 @@ def same_memory(actual: Memory, expected: Memory) -> None:
 
 def no_past(requests: int, like: History) -> History:
     return like.take(torch.zeros(0, dtype=torch.int64)).__class__(
-        item=like.item[:0], time=like.time[:0], action=like.action[:0], number=like.number[:0],
+        item=like.item[:0],
+        time=like.time[:0],
+        action=like.action[:0],
+        number=like.number[:0],
         events=Segments.of(torch.zeros(requests, dtype=torch.int64)),
     )
 
@@ -280,14 +283,21 @@ def test_nothing_but_a_request_s_own_is_read(name: str, loader: Loader) -> None:
         used[batch.history.item[own]] = used[batch.item[r]] = True
         items = torch.where(used[:, None], items, torch.nan)
         history = replace(
-            batch.history, time=torch.where(own, batch.history.time, 0), action=torch.where(own[:, None], batch.history.action, 0),
-            number=torch.where(own[:, None], batch.history.number, torch.nan), other=None,
+            batch.history,
+            time=torch.where(own, batch.history.time, 0),
+            action=torch.where(own[:, None], batch.history.action, 0),
+            number=torch.where(own[:, None], batch.history.number, torch.nan),
+            other=None,
         )
         alone = replace(
-            batch, user=User(code=torch.where(mine[:, None], batch.user.code, 0), number=torch.where(mine[:, None], batch.user.number, torch.nan)),
+            batch,
+            user=User(code=torch.where(mine[:, None], batch.user.code, 0), number=torch.where(mine[:, None], batch.user.number, torch.nan)),
             context=torch.where(mine[:, None], batch.context, 0),
-            number=torch.where(mine[:, None], batch.number, torch.nan), time=torch.where(mine, batch.time, 0),
-            history=history, negative=None, label=None,
+            number=torch.where(mine[:, None], batch.number, torch.nan),
+            time=torch.where(mine, batch.time, 0),
+            history=history,
+            negative=None,
+            label=None,
         )
         close(model.score(items, model.read(items, alone.user, history), alone).logit[r], whole.logit[r])
 

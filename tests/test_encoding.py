@@ -62,7 +62,10 @@ def test_a_field_not_given_is_unknown_or_missing(encoding: Encoding) -> None:
     assert encoding.scaled("context", {"battery": [None, float("nan")]}, 2).tolist() == [[0, 1]] * 2
     code, many, length, number = encoding.items({}, 2)
     assert (code.tolist(), [part.tolist() for part in many], length.tolist(), number.tolist()) == (
-        [[0]] * 2, [[[0] * 3] * 2], [[1]] * 2, [[0, 1]] * 2,
+        [[0]] * 2,
+        [[[0] * 3] * 2],
+        [[1]] * 2,
+        [[0, 1]] * 2,
     )
     nothing = replace(encoding, schema=encoding.schema.model_copy(update={"items": None}))
     assert nothing.codes("item", {}, 3).shape == nothing.scaled("item", {}, 3).shape == (3, 0)

@@ -94,7 +94,12 @@ def test_a_model_that_says_the_same_of_all_is_judged_as_chance(data: EncodedLog,
 def test_summary_says_how(model: Model, data: EncodedLog, split: Split) -> None:
     summary = judge(model, data, split, FULL, past=10).summary()
     assert {key: summary[key] for key in ("protocol", "part", "order", "ties", "people", "dropped", "seed")} == {
-        "protocol": "loo-full", "part": "test", "order": "order", "ties": "shared ranks", "people": len(split.test), "dropped": split.dropped,
+        "protocol": "loo-full",
+        "part": "test",
+        "order": "order",
+        "ties": "shared ranks",
+        "people": len(split.test),
+        "dropped": split.dropped,
         "seed": 0,
     }
     assert "auc" not in summary  # pooled over whole catalogues it would be another number

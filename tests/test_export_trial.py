@@ -32,8 +32,15 @@ def one_person(events: int, device: torch.device) -> Segments:
 def request(item: Tensor, user: User, context: Tensor, number: Tensor, history: History) -> Batch:
     """One person's request about items int64 [1, C], all of them distinct rows."""
     return Batch(
-        row=item[0], known=item[0] >= 0, user=user, context=context, number=number, time=user.code[:, 0], item=item,
-        shown=item[..., None][..., :0], history=history,
+        row=item[0],
+        known=item[0] >= 0,
+        user=user,
+        context=context,
+        number=number,
+        time=user.code[:, 0],
+        item=item,
+        shown=item[..., None][..., :0],
+        history=history,
     )
 
 

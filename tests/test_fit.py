@@ -18,7 +18,9 @@ from penchant.schema import Schema
 SCHEMA = {
     "name": "small",
     "events": {
-        "file": "events.csv", "action": {"kind": {}, "dwell": {"kind": "number"}}, "context": {"device": {}, "noise": {"kind": "number"}},
+        "file": "events.csv",
+        "action": {"kind": {}, "dwell": {"kind": "number"}},
+        "context": {"device": {}, "noise": {"kind": "number"}},
     },
     "items": {"file": "items.csv", "fields": {"maker": {}, "tags": {"kind": "categories", "most": 3}, "price": {"kind": "number"}}},
     "users": {"file": "users.csv", "fields": {"town": {}, "age": {"kind": "number"}}},
@@ -53,7 +55,10 @@ def fitted(small: Log) -> Encoding:
 def test_vocabularies_hold_training_values_only(fitted: Encoding) -> None:
     assert fitted.users.values.to_pylist() == ["ann", "bob"]
     assert {name: words.values.to_pylist() for name, words in fitted.vocabularies.items()} == {
-        "item.maker": ["acme"], "item.tags": ["x", "y"], "user.town": ["rome"], "action.kind": ["buy", "view"],
+        "item.maker": ["acme"],
+        "item.tags": ["x", "y"],
+        "user.town": ["rome"],
+        "action.kind": ["buy", "view"],
         "context.device": ["desk", "phone"],
     }
     assert fitted.sizes("item") == (2,)
@@ -92,7 +97,10 @@ def test_the_catalogue_holds_every_item(fitted: Encoding) -> None:
 
 def test_scales_by_training_rows_only(fitted: Encoding) -> None:
     assert dict(fitted.scales) == {
-        "item.price": Scale(20, 10), "user.age": Scale(20, 1), "action.dwell": Scale(2, 1), "context.noise": Scale(0, 1),
+        "item.price": Scale(20, 10),
+        "user.age": Scale(20, 1),
+        "action.dwell": Scale(2, 1),
+        "context.noise": Scale(0, 1),
     }
 
 

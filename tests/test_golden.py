@@ -139,8 +139,13 @@ def twice(batch: Batch) -> Batch:
     """The same pasts, with every event two times over."""
     place = torch.arange(batch.history.events.total).repeat_interleave(2)
     history = replace(
-        batch.history, item=batch.history.item[place], time=batch.history.time[place], action=batch.history.action[place],
-        number=batch.history.number[place], events=Segments.of(2 * batch.history.events.sizes), other=None,
+        batch.history,
+        item=batch.history.item[place],
+        time=batch.history.time[place],
+        action=batch.history.action[place],
+        number=batch.history.number[place],
+        events=Segments.of(2 * batch.history.events.sizes),
+        other=None,
     )
     return replace(batch, history=history)
 

@@ -35,7 +35,19 @@ MAY = {
     "cli": (*CONTRACT, "models", "bundle", "scorer", "data", "evaluate", "train", "bench", "demo", "show"),
     "__init__": (*CONTRACT, "nn", "models", "bundle", "scorer", "data", "evaluate", "train"),
 }
-NO_TORCH = ("errors", "config", "schema", "files", "arrow", "request", "encoding", "metrics", "data/log.py", "data/prepare.py", "data/read.py")
+NO_TORCH = (
+    "errors",
+    "config",
+    "schema",
+    "files",
+    "arrow",
+    "request",
+    "encoding",
+    "metrics",
+    "data/log.py",
+    "data/prepare.py",
+    "data/read.py",
+)
 
 
 def room(path: Path) -> str:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -47,8 +46,12 @@ def learned(planted: Log, tmp_path_factory: pytest.TempPathFactory) -> dict[str,
     out = {}
     for name in ("popularity", "mf", "pooling", "din"):
         config = RunConfig(
-            log=str(planted.folder), model={"name": name}, item=ItemConfig(dim=16, attributes=False), protocol="loo-full",
-            data=LoadConfig(past=30, negatives=4, unknown=0), train=TrainConfig(epochs=12, batch_size=128, rate=3e-3, patience=12),
+            log=str(planted.folder),
+            model={"name": name},
+            item=ItemConfig(dim=16, attributes=False),
+            protocol="loo-full",
+            data=LoadConfig(past=30, negatives=4, unknown=0),
+            train=TrainConfig(epochs=12, batch_size=128, rate=3e-3, patience=12),
         )
         run = train(config, tmp_path_factory.mktemp(name) / "run", log=planted)
         out[name] = Learned(run.model, run.data, judge(run.model, run.data, run.split, PROTOCOL, past=30))

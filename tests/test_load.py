@@ -74,7 +74,8 @@ def test_no_future(pasts: Pasts, tie: Tie, most: int, positives: bool) -> None:
         mine = found[begin : begin + length[here]].tolist()
         begin += int(length[here])
         earlier = [
-            at for at in range(log.size)
+            at
+            for at in range(log.size)
             if owner[at] == owner[here] and (at < here if tie == "order" else time[at] < time[here]) and (log.positive[at] or not positives)
         ]
         assert mine == earlier[max(0, len(earlier) - most) :]
@@ -119,8 +120,16 @@ def test_every_field_has_its_shape(loader: Loader, encoding: Encoding) -> None:
     shapes = {f.name: tuple(getattr(batch, f.name).shape) for f in fields(batch) if isinstance(getattr(batch, f.name), torch.Tensor)}
     distinct_rows = len(batch.row)
     assert shapes == {
-        "row": (distinct_rows,), "known": (distinct_rows,), "context": (13, 3), "number": (13, 2), "time": (13,),
-        "item": (13, 3), "shown": (13, 3, 0), "negative": (13, 5), "negative_log_q": (13, 5), "label": (13, 3),
+        "row": (distinct_rows,),
+        "known": (distinct_rows,),
+        "context": (13, 3),
+        "number": (13, 2),
+        "time": (13,),
+        "item": (13, 3),
+        "shown": (13, 3, 0),
+        "negative": (13, 5),
+        "negative_log_q": (13, 5),
+        "label": (13, 3),
     }
     assert (batch.user.code.shape, batch.user.number.shape) == ((13, 2), (13, 2))
     assert (batch.user.code.shape, batch.user.number.shape) == ((13, 2), (13, 2))
@@ -318,11 +327,24 @@ def test_distinct_keeps_the_shape_of_each_part() -> None:
 def test_collate(encoding: Encoding) -> None:
     ints, floats = (lambda *shape: np.zeros(shape, np.int64)), (lambda *shape: np.zeros(shape, np.float32))
     batch = collate(
-        encoding, user=ints(2, 2), user_number=floats(2, 2), context=ints(2, 3), number=floats(2, 2), time=np.array([5, 6]),
-        item=np.array([[7, 3], [3, 0]]), past=np.array([9, 7, 9]),
-        past_time=np.array([1, 2, 3]), action=ints(3, 1), action_number=floats(3, 2), length=np.array([0, 3]),
-        other=np.array([4, 5, 4]), further=np.array([[2], [9]]), further_log_q=-1.5, marked=lambda row: row == 9,
-        label=np.array([[1, 0], [0, 1]], np.float32), weight=np.array([[1, 1], [1, 0]], np.float32),
+        encoding,
+        user=ints(2, 2),
+        user_number=floats(2, 2),
+        context=ints(2, 3),
+        number=floats(2, 2),
+        time=np.array([5, 6]),
+        item=np.array([[7, 3], [3, 0]]),
+        past=np.array([9, 7, 9]),
+        past_time=np.array([1, 2, 3]),
+        action=ints(3, 1),
+        action_number=floats(3, 2),
+        length=np.array([0, 3]),
+        other=np.array([4, 5, 4]),
+        further=np.array([[2], [9]]),
+        further_log_q=-1.5,
+        marked=lambda row: row == 9,
+        label=np.array([[1, 0], [0, 1]], np.float32),
+        weight=np.array([[1, 1], [1, 0]], np.float32),
     )
     assert batch.row.tolist() == [0, 2, 3, 4, 5, 7, 9]
     assert batch.known.tolist() == [row != 9 and bool(encoding.catalogue.known[row]) for row in batch.row.tolist()]

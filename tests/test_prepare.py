@@ -92,7 +92,11 @@ def test_every_value_decodes_to_the_raw_text(raw: Path, log: Log) -> None:
         assert all(same_number(row[column], number) for row, number in zip(ordered, log.events[name], strict=True))
     assert np.isnan(log.events["action.dwell"]).any()
     assert [log.events[name].dtype.name for name in ("item", "time", "source", "action.kind", "action.dwell")] == [
-        "int32", "int64", "int64", "int32", "float32",
+        "int32",
+        "int64",
+        "int64",
+        "int32",
+        "float32",
     ]
 
 
@@ -116,7 +120,11 @@ def test_people_and_items_decode_to_the_raw_text(raw: Path, log: Log) -> None:
 
 def test_counts(tmp_path: Path, log: Log) -> None:
     assert {name: log.manifest[name] for name in ("kind", "version", "name", "users", "items")} == {
-        "kind": "penchant log", "version": 1, "name": "world", "users": 60, "items": 80,
+        "kind": "penchant log",
+        "version": 1,
+        "name": "world",
+        "users": 60,
+        "items": 80,
     }
     files = {
         "events.csv": HEADER + f"b,y,{NOW}\na,x,{NOW}\nb,z,{NOW}\n",
@@ -200,9 +208,7 @@ def test_same_bytes_of_a_log_that_is_read_in_parallel(tmp_path: Path) -> None:
 
 def test_a_log_knows_no_length_of_a_past(data: EncodedLog, log: Log) -> None:
     train, before = np.arange(log.size), bytes_of(log.folder)
-    short, long = (
-        Loader.for_training(data, train, LoadConfig(past=past, unknown=0), 0).batch(train, 0) for past in (5, 50)
-    )
+    short, long = (Loader.for_training(data, train, LoadConfig(past=past, unknown=0), 0).batch(train, 0) for past in (5, 50))
     assert short.history.events.longest == 5
     assert long.history.events.longest > 5
     for row in range(0, log.size, 37):

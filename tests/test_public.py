@@ -5,6 +5,8 @@ from __future__ import annotations
 import subprocess
 import sys
 
+import pytest
+
 import penchant
 
 
@@ -18,19 +20,36 @@ def test_public_names() -> None:
 
 def test_the_names_are_these() -> None:
     assert set(penchant.__all__) == {
-        "MODELS", "PROTOCOLS", "Batch", "Bundle", "Encoding", "Event", "History", "Log", "Memory", "Model", "Output", "PenchantError",
-        "Request", "RunConfig", "Schema", "Scorer", "Segments", "judge", "load_bundle", "open_log", "prepare", "read_schema",
-        "save_bundle", "train",
+        "MODELS",
+        "PROTOCOLS",
+        "Batch",
+        "Bundle",
+        "Encoding",
+        "Event",
+        "History",
+        "Log",
+        "Memory",
+        "Model",
+        "Output",
+        "PenchantError",
+        "Request",
+        "RunConfig",
+        "Schema",
+        "Scorer",
+        "Segments",
+        "judge",
+        "load_bundle",
+        "open_log",
+        "prepare",
+        "read_schema",
+        "save_bundle",
+        "train",
     }
 
 
 def test_an_unknown_name_is_an_attribute_error() -> None:
-    try:
+    with pytest.raises(AttributeError, match=r"^module 'penchant' has no attribute 'nothing'$"):
         penchant.nothing  # noqa: B018
-    except AttributeError as fault:
-        assert str(fault) == "module 'penchant' has no attribute 'nothing'"
-    else:
-        raise AssertionError("no error")
 
 
 def test_importing_penchant_imports_no_torch() -> None:

@@ -23,8 +23,15 @@ def test_fields_by_group_and_kind(tmp_path: Path) -> None:
     (tmp_path / "schema.toml").write_text(SCHEMA)
     schema = read_schema(tmp_path / "schema.toml")
     assert [(group, name) for group, name, _ in schema.fields()] == [
-        ("item", "maker"), ("item", "tags"), ("item", "price"), ("user", "town"), ("user", "age"),
-        ("action", "kind"), ("action", "dwell"), ("context", "device"), ("context", "battery"),
+        ("item", "maker"),
+        ("item", "tags"),
+        ("item", "price"),
+        ("user", "town"),
+        ("user", "age"),
+        ("action", "kind"),
+        ("action", "dwell"),
+        ("context", "device"),
+        ("context", "battery"),
     ]
     assert schema.named("item", "category") == ("maker",)
     assert schema.named("item", "number", "categories") == ("tags", "price")
@@ -88,8 +95,7 @@ def test_read_schema_names_its_file(tmp_path: Path) -> None:
     with pytest.raises(SchemaError) as caught:
         read_schema(path)
     assert str(caught.value) == (
-        "schema schema.toml: name is missing, and has no default.\n"
-        "schema schema.toml: events.file is 5; input should be a valid string."
+        "schema schema.toml: name is missing, and has no default.\nschema schema.toml: events.file is 5; input should be a valid string."
     )
     path.unlink()
     with pytest.raises(ConfigError) as caught_missing:

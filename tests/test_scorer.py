@@ -30,7 +30,9 @@ PAST = 7
 @pytest.fixture(scope="module", params=MODELS)
 def bundle(request: pytest.FixtureRequest, log: Log, tmp_path_factory: pytest.TempPathFactory) -> Bundle:
     fast = TrainConfig(epochs=1, batch_size=64, rate=1e-2)
-    config = RunConfig(log=str(log.folder), model={"name": request.param}, data=LoadConfig(past=PAST, negatives=1), train=fast, protocol="loo-full")
+    config = RunConfig(
+        log=str(log.folder), model={"name": request.param}, data=LoadConfig(past=PAST, negatives=1), train=fast, protocol="loo-full"
+    )
     return load_bundle(train(config, tmp_path_factory.mktemp("run") / "run", log=log).folder / "bundle")
 
 
@@ -57,7 +59,10 @@ def test_the_order_of_past_and_types_of_ids_and_times_do_not_matter(scorer: Scor
     then = datetime(2001, 9, 10, tzinfo=UTC)
     request = Request(user="u1", time=then, past=events, context={"device": "phone", "battery": 0.5}, profile={"town": "town1", "age": 30})
     turned = Request(
-        user="u1", time=int(then.timestamp() * 1000), past=events[::-1], context={"device": "phone", "battery": "0.5"},
+        user="u1",
+        time=int(then.timestamp() * 1000),
+        past=events[::-1],
+        context={"device": "phone", "battery": "0.5"},
         profile={"town": "town1", "age": "30"},
     )
     assert np.array_equal(scorer.score(request, ["i7", "i8"]).logit, scorer.score(turned, ["i7", "i8"]).logit)

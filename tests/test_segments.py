@@ -197,10 +197,19 @@ def batch(length: list[int], candidates: int) -> Batch:
     requests = torch.arange(len(length))
     item = torch.arange(len(length) * candidates).view(-1, candidates)
     return Batch(
-        row=torch.arange(100), known=torch.ones(100, dtype=torch.bool), user=User(code=requests[:, None], number=requests[:, None] / 8), context=requests[:, None] + 10,
-        number=requests[:, None] / 4, time=requests * 1000, item=item, shown=item[..., None] + torch.tensor([0, 50]),
-        history=history(length), negative=requests[:, None] + torch.arange(3), negative_log_q=torch.randn(len(length), 3),
-        label=item.float(), weight=item / 8,
+        row=torch.arange(100),
+        known=torch.ones(100, dtype=torch.bool),
+        user=User(code=requests[:, None], number=requests[:, None] / 8),
+        context=requests[:, None] + 10,
+        number=requests[:, None] / 4,
+        time=requests * 1000,
+        item=item,
+        shown=item[..., None] + torch.tensor([0, 50]),
+        history=history(length),
+        negative=requests[:, None] + torch.arange(3),
+        negative_log_q=torch.randn(len(length), 3),
+        label=item.float(),
+        weight=item / 8,
     )
 
 

@@ -68,7 +68,9 @@ def test_the_best_weights_are_kept_not_the_last(log: Log, tmp_path: Path) -> Non
 
 def test_a_loss_that_is_no_number_ends_the_run(log: Log, tmp_path: Path) -> None:
     settings = config(log).model_copy(update={"train": TrainConfig(epochs=3, batch_size=16, rate=1e30)})
-    with pytest.raises(TrainingError, match=r"^.*run: the loss is (nan|inf) at step \d+; a smaller train.rate or train.table_rate may help.$"):
+    with pytest.raises(
+        TrainingError, match=r"^.*run: the loss is (nan|inf) at step \d+; a smaller train.rate or train.table_rate may help.$"
+    ):
         train(settings, tmp_path / "run")
 
 
@@ -119,9 +121,13 @@ def test_weights_weigh(loader: Any) -> None:
     weighted = Batch(**{**batch.__dict__, "weight": weight})
     plain = float(binary_cross_entropy(Output(logit=logit), batch))
     assert batch.label is not None
-    by_hand = [-math.log(1 / (1 + math.exp(-z if y else z))) for z, y in zip(logit.flatten().tolist(), batch.label.flatten().tolist(), strict=True)]
+    by_hand = [
+        -math.log(1 / (1 + math.exp(-z if y else z))) for z, y in zip(logit.flatten().tolist(), batch.label.flatten().tolist(), strict=True)
+    ]
     assert plain == pytest.approx(np.mean(by_hand), rel=1e-5)
-    assert float(binary_cross_entropy(Output(logit=logit), weighted)) == pytest.approx(np.average(by_hand, weights=weight.flatten()), rel=1e-5)
+    assert float(binary_cross_entropy(Output(logit=logit), weighted)) == pytest.approx(
+        np.average(by_hand, weights=weight.flatten()), rel=1e-5
+    )
     with pytest.raises(TrainingError) as fault:
         binary_cross_entropy(Output(logit=logit), Batch(**{**batch.__dict__, "label": None}))
     assert str(fault.value) == "this batch has no labels; a loss was asked for."

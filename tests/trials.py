@@ -184,7 +184,11 @@ class IaCN(Model):
     first: Tensor
 
     def __init__(
-        self, encoding: Encoding, item: ItemEncoder, config: IaCNConfig = IaCNConfig(), model: type[Model] = DIN,
+        self,
+        encoding: Encoding,
+        item: ItemEncoder,
+        config: IaCNConfig = IaCNConfig(),
+        model: type[Model] = DIN,
         model_config: Config | None = None,
     ) -> None:
         super().__init__(encoding, item, config)

@@ -50,7 +50,9 @@ def write_world(folder: Path, *, people: int = 60, items: int = 80, tastes: int 
         for item in range(items):
             bare = item % 17 == 3
             tags = "|".join(f"tag{(item * step) % 7}" for step in range(1, 1 + item % 4))
-            rows.writerow([f"i{item}", f"Item {item}", "" if bare else f"maker{item % tastes}", "" if bare else tags, "" if bare else 1 + item])
+            rows.writerow(
+                [f"i{item}", f"Item {item}", "" if bare else f"maker{item % tastes}", "" if bare else tags, "" if bare else 1 + item]
+            )
     with (folder / "users.csv").open("w", newline="") as file:
         rows = csv.writer(file)
         rows.writerow(["user_id", "town", "age"])
@@ -68,6 +70,16 @@ def write_world(folder: Path, *, people: int = 60, items: int = 80, tastes: int 
             for item in random.choice(pool, size=count, replace=False):
                 time += int(random.choice([0, 60, 90_000]))  # ties, sessions, days
                 dwell = "" if random.random() < 0.2 else round(float(random.random()), 3)
-                written.append([f"u{person}", f"i{item}", time, random.choice(["view", "buy"]), dwell, random.choice(["phone", "desk", ""]), round(float(random.random()), 3)])
+                written.append(
+                    [
+                        f"u{person}",
+                        f"i{item}",
+                        time,
+                        random.choice(["view", "buy"]),
+                        dwell,
+                        random.choice(["phone", "desk", ""]),
+                        round(float(random.random()), 3),
+                    ]
+                )
         random.shuffle(written)
         rows.writerows(written)

@@ -78,7 +78,9 @@ def save_bundle(bundle: Bundle, folder: Path | str) -> None:
         listed = pa.array([vocabulary.values.to_pylist() for vocabulary in vocabularies.values()], pa.list_(pa.string()))
         write_batch(draft / "vocabularies.arrow", {"name": pa.array(list(vocabularies), pa.string()), "values": listed})
         write_batch(draft / "catalogue.arrow", _columns(encoding.catalogue))
-        (draft / "scales.json").write_text(json.dumps({n: asdict(s) for n, s in encoding.scales.items()}, indent=1) + "\n", encoding="utf-8")
+        (draft / "scales.json").write_text(
+            json.dumps({n: asdict(s) for n, s in encoding.scales.items()}, indent=1) + "\n", encoding="utf-8"
+        )
         save_file({name: value.contiguous() for name, value in bundle.model.state_dict().items()}, draft / "weights.safetensors")
         (draft / "facts.json").write_text(json.dumps(bundle.facts, indent=1) + "\n", encoding="utf-8")
         write_manifest(draft, {"kind": KIND, "version": VERSION})
@@ -99,8 +101,15 @@ def load_bundle(folder: Path | str) -> Bundle:
     except (PenchantError, SafetensorError, RuntimeError, KeyError, ValueError, OSError, pa.ArrowException) as fault:
         raise ArtefactError(f"{folder}: this bundle cannot be loaded: {fault}") from fault
     return Bundle(
-        name=shape.name, model=model.eval(), encoding=encoding, config=shape.model, item=shape.item, past=shape.past, tie=shape.tie,
-        facts=facts, version=manifest["files"]["weights.safetensors"]["sha256"][:12],
+        name=shape.name,
+        model=model.eval(),
+        encoding=encoding,
+        config=shape.model,
+        item=shape.item,
+        past=shape.past,
+        tie=shape.tie,
+        facts=facts,
+        version=manifest["files"]["weights.safetensors"]["sha256"][:12],
     )
 
 

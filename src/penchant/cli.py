@@ -138,7 +138,13 @@ def train(*config: Words, out: Path, json: Json = False) -> None:
 
 @app.command
 def evaluate(
-    bundle: Path, *, protocol: str = "loo-99", log: Path | None = None, against: Path | None = None, metric: str = "ndcg@10", seed: int = 0,
+    bundle: Path,
+    *,
+    protocol: str = "loo-99",
+    log: Path | None = None,
+    against: Path | None = None,
+    metric: str = "ndcg@10",
+    seed: int = 0,
     json: Json = False,
 ) -> None:
     """Metrics of a bundle with intervals, and its paired difference from another's.
@@ -184,8 +190,14 @@ def evaluate(
 
 @app.command
 def recommend(
-    bundle: Path, *, user: str, k: Annotated[int, Parameter(name=["-k", "--k"])] = 10, log: Path | None = None, reasons: int = 3,
-    repeat: bool = False, json: Json = False,
+    bundle: Path,
+    *,
+    user: str,
+    k: Annotated[int, Parameter(name=["-k", "--k"])] = 10,
+    log: Path | None = None,
+    reasons: int = 3,
+    repeat: bool = False,
+    json: Json = False,
 ) -> None:
     """A list for one person, with the events that spoke for each item.
 
@@ -317,6 +329,8 @@ def _progress() -> Iterator[tuple[Callable[[str], None], Callable[[Progress], No
                 console.print(f"{stage}: epoch {at.epoch + 1}, validation {at.valid:.4f}, best {at.best:.4f}", highlight=False)
                 return
             left = (at.steps - at.step) * at.batch_size / max(at.rate, 1e-9)
-            status.update(f"{stage}: epoch {at.epoch + 1}, step {at.step}/{at.steps}, loss {at.loss:.4f}, {at.rate:,.0f}/s, {left:.0f} s left")
+            status.update(
+                f"{stage}: epoch {at.epoch + 1}, step {at.step}/{at.steps}, loss {at.loss:.4f}, {at.rate:,.0f}/s, {left:.0f} s left"
+            )
 
         yield say, report

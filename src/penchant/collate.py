@@ -14,14 +14,30 @@ from penchant.encoding import Bools, Encoding, Floats, Ints
 
 
 def collate(
-    encoding: Encoding, *, user: Ints, user_number: Floats, context: Ints, number: Floats, time: Ints, item: Ints, past: Ints, past_time: Ints, action: Ints,
-    action_number: Floats, length: Ints, other: Ints | None = None, further: Ints | None = None, further_log_q: float | None = None,
-    marked: Callable[[Ints], Bools] | None = None, label: Floats | None = None, weight: Floats | None = None,
+    encoding: Encoding,
+    *,
+    user: Ints,
+    user_number: Floats,
+    context: Ints,
+    number: Floats,
+    time: Ints,
+    item: Ints,
+    past: Ints,
+    past_time: Ints,
+    action: Ints,
+    action_number: Floats,
+    length: Ints,
+    other: Ints | None = None,
+    further: Ints | None = None,
+    further_log_q: float | None = None,
+    marked: Callable[[Ints], Bools] | None = None,
+    label: Floats | None = None,
+    weight: Floats | None = None,
 ) -> Batch:
     """A Batch of encoded facts, its catalogue rows made distinct.
 
-    user [R, U], user_number [R, N'], context [R, X], number [R, N], time [R] (ms), item [R, C] (catalogue rows); the pasts end to end: past [E]
-    (catalogue rows), past_time [E], action [E, A], action_number [E, B], length [R]; other [E], further [R, n] (catalogue rows).
+    user [R, U], user_number [R, N'], context [R, X], number [R, N], time [R] (ms), item [R, C] (catalogue rows);
+    the pasts end to end: past [E] (catalogue rows), past_time [E], action [E, A], action_number [E, B], length [R]; other [E], further [R, n] (catalogue rows).
     marked: which catalogue rows to treat as ids that are not known, beside those that are not.
     """
     row, places = distinct(encoding.catalogue.size, past, item, *(part for part in (other, further) if part is not None))

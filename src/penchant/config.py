@@ -30,8 +30,14 @@ class Config(BaseModel):
 C = TypeVar("C", bound=Config)
 
 
-def read(kind: type[C], source: Mapping[str, Any] | Path | str, flags: Mapping[str, Any] | None = None, *, where: str | None = None,
-         error: type[ConfigError] = ConfigError) -> C:
+def read(
+    kind: type[C],
+    source: Mapping[str, Any] | Path | str,
+    flags: Mapping[str, Any] | None = None,
+    *,
+    where: str | None = None,
+    error: type[ConfigError] = ConfigError,
+) -> C:
     """A `kind` from a TOML file or a mapping, with dotted `flags` laid over it.
 
     flags: {"train.epochs": 3, "model.head": [64, 32]}; each overrides one key.

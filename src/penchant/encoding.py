@@ -168,8 +168,8 @@ class Encoding:
     def with_items(self, items: Sequence[Mapping[str, Any]]) -> Encoding:
         """The same encoding with new items appended to the catalogue: {"id": ..., "title": ..., "genre": [...], ...} each.
 
-        They have no training rows: they live on their attributes. Several values are a list, or a text with the field's separator.
-    Raises DataError for an item that is already there.
+            They have no training rows: they live on their attributes. Several values are a list, or a text with the field's separator.
+        Raises DataError for an item that is already there.
         """
         ids = [text(item["id"]) for item in items]
         old = self.catalogue

@@ -69,7 +69,7 @@ class TrainingError(PenchantError, RuntimeError):
 
 
 def nearest(name: str, names: Iterable[str]) -> str:
-    """" Did you mean 'x'?" for the nearest of `names`, or nothing when none is near."""
+    """ " Did you mean 'x'?" for the nearest of `names`, or nothing when none is near."""
     near = get_close_matches(str(name), [str(n) for n in names], n=1, cutoff=0.6)
     return f" Did you mean {near[0]!r}?" if near else ""
 

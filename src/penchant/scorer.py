@@ -54,7 +54,6 @@ class Scored:
         """[C] of the logits; as the training sampled its negatives, so not yet the rate at which people choose."""
         return 1 / (1 + np.exp(-self.logit.astype(np.float64)))
 
-
     def as_dict(self) -> dict[str, Any]:
         """All of it as plain values."""
         because = self.reasons or ((),) * len(self.item)
@@ -138,7 +137,9 @@ class Scorer:
         now = milliseconds(request.time)
         events = sorted(request.past, key=lambda event: milliseconds(event.time))
         if events and milliseconds(events[-1].time) > now:
-            raise DataError(f"an event at {milliseconds(events[-1].time)} lies after the request's own time {now}; a past holds what came before.")
+            raise DataError(
+                f"an event at {milliseconds(events[-1].time)} lies after the request's own time {now}; a past holds what came before."
+            )
         if self.bundle.tie == "strict":
             events = [event for event in events if milliseconds(event.time) < now]
         return events[max(len(events) - self.bundle.past, 0) :]
@@ -168,14 +169,18 @@ class Scorer:
             length=np.array([len(past)]),
         )
         schema = encoding.schema
-        unknown = tuple(f"{g}.{n}" for g, code in codes.items() for n, value in zip(schema.named(g, "category"), code[0], strict=True) if not value)
+        unknown = tuple(
+            f"{g}.{n}" for g, code in codes.items() for n, value in zip(schema.named(g, "category"), code[0], strict=True) if not value
+        )
         return batch, unknown
 
     def _refuse_unknown_fields(self, group: str, given: Mapping[str, Any]) -> None:
         declared = self.encoding.schema.named(group, "category", "number")
         for name in given:
             if name not in declared:
-                raise DataError(f"{group} field {name!r} is not in the schema; it has {', '.join(declared) or 'none'}.{nearest(name, declared)}")
+                raise DataError(
+                    f"{group} field {name!r} is not in the schema; it has {', '.join(declared) or 'none'}.{nearest(name, declared)}"
+                )
 
     def _names(self, rows: Ints) -> list[str]:
         return [name or "" for name in self.encoding.catalogue.items.decode(rows)]

@@ -57,10 +57,18 @@ class ReferenceDIN(nn.Module):
         nn.init.normal_(self.item.weight, std=0.05)
         nn.init.normal_(self.category.weight, std=0.05)
         self.attention = nn.Sequential(
-            nn.Linear(4 * 2 * dim, 80), ReferenceDice(80), nn.Linear(80, 40), ReferenceDice(40), nn.Linear(40, 1),
+            nn.Linear(4 * 2 * dim, 80),
+            ReferenceDice(80),
+            nn.Linear(80, 40),
+            ReferenceDice(40),
+            nn.Linear(40, 1),
         )
         self.head = nn.Sequential(
-            nn.Linear(2 * 2 * dim, 200), ReferenceDice(200), nn.Linear(200, 80), ReferenceDice(80), nn.Linear(80, 1),
+            nn.Linear(2 * 2 * dim, 200),
+            ReferenceDice(200),
+            nn.Linear(200, 80),
+            ReferenceDice(80),
+            nn.Linear(80, 1),
         )
 
     def forward(self, batch: Padded) -> Tensor:

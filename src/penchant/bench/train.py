@@ -84,17 +84,36 @@ class TrainBench:
 
 
 def bench_train(
-    *, model: str = "din", users: int = 192_403, items: int = 63_001, categories: int = 801, dim: int = 64, batch_size: int = 1024,
-    mean_past: float = 9, longest: int = 50, full: bool = False, rounds: int = 5, steps: int = 20, threads: int | None = None,
-    seed: int = 0, report: Callable[[Round], None] | None = None,
+    *,
+    model: str = "din",
+    users: int = 192_403,
+    items: int = 63_001,
+    categories: int = 801,
+    dim: int = 64,
+    batch_size: int = 1024,
+    mean_past: float = 9,
+    longest: int = 50,
+    full: bool = False,
+    rounds: int = 5,
+    steps: int = 20,
+    threads: int | None = None,
+    seed: int = 0,
+    report: Callable[[Round], None] | None = None,
 ) -> TrainBench:
     """Measures `rounds` of `steps` training steps of a model and of the yardstick, in turns, on the same made requests.
 
     Raises UnknownNameError, and ConfigError for sizes below 1 or a model that learns nothing.
     """
     sizes = {
-        "users": users, "items": items, "categories": categories, "dim": dim, "batch_size": batch_size, "mean_past": mean_past,
-        "longest": longest, "rounds": rounds, "steps": steps,
+        "users": users,
+        "items": items,
+        "categories": categories,
+        "dim": dim,
+        "batch_size": batch_size,
+        "mean_past": mean_past,
+        "longest": longest,
+        "rounds": rounds,
+        "steps": steps,
     }
     _checked({**sizes, "threads": 1 if threads is None else threads})
     made = simulate(users=users, items=items, categories=categories, mean_past=mean_past, longest=longest, full=full, seed=seed)
@@ -166,7 +185,13 @@ def measure_rate(side: int = SIDE, tries: int = 5) -> float:
 
 
 def _rounds(
-    made: Made, ours: OurLoop, reference: ReferenceLoop, size: int, rounds: int, steps: int, report: Callable[[Round], None] | None,
+    made: Made,
+    ours: OurLoop,
+    reference: ReferenceLoop,
+    size: int,
+    rounds: int,
+    steps: int,
+    report: Callable[[Round], None] | None,
 ) -> tuple[list[float], list[float]]:
     """Samples a second of each round of both loops; both are given the same requests."""
     for loop in (ours, reference):

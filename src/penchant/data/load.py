@@ -25,6 +25,7 @@ from penchant.data.fit import attributes, remap
 from penchant.data.log import Log
 from penchant.data.negatives import Seen, Uniform
 from penchant.encoding import Bools, Encoding, Floats, Ints
+from penchant.errors import ConfigError
 
 Tie = Literal["order", "strict"]
 UNKNOWN_IDS = 1 << 40  # a key of its own, so that ids are not marked by the bits that draw negatives
@@ -105,9 +106,20 @@ class Loader:
     others: bool = False  # draw an item not chosen for each event of the past
     further: int = 0  # further items a request, for sampled losses
 
+    def __post_init__(self) -> None:
+        if self.negatives is None and (self.others or self.further):
+            raise ConfigError("this loader is to draw items (others, further), but has no `negatives` to draw them with.")
+
     @classmethod
     def for_training(
-        cls, data: EncodedLog, train: Ints, config: LoadConfig, seed: int, *, others: bool = False, further: int = 0,
+        cls,
+        data: EncodedLog,
+        train: Ints,
+        config: LoadConfig,
+        seed: int,
+        *,
+        others: bool = False,
+        further: int = 0,
     ) -> Loader:
         """Over training positions; negatives are items with training rows that a person did not choose in theirs."""
         log = data.log
@@ -143,7 +155,13 @@ class Loader:
         return self.assemble(position, item, label=label, epoch=epoch, further=drawn[:, count:] if self.further else None)
 
     def assemble(
-        self, position: Ints, item: Ints, *, label: Floats | None = None, weight: Floats | None = None, epoch: int | None = None,
+        self,
+        position: Ints,
+        item: Ints,
+        *,
+        label: Floats | None = None,
+        weight: Floats | None = None,
+        epoch: int | None = None,
         further: Ints | None = None,
     ) -> Batch:
         """Requests at the moments of these events, about catalogue rows `item` [R, C]; with an epoch, some ids are marked unknown."""

@@ -30,6 +30,11 @@ class Seen:
         found: Bools = self._key[place] == key
         return found
 
+    @property
+    def count(self) -> Ints:
+        """int64 [users] how many rows each person has chosen."""
+        return np.diff(self._start).astype(np.int64)
+
     def rows(self, user: int) -> Ints:
         """The rows that one person has chosen, ascending."""
         return self._key[self._start[user] : self._start[user + 1]] - user * self._rows

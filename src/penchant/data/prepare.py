@@ -98,9 +98,7 @@ def _write(connection: Connection, schema: Schema, source: Path, draft: Path, sp
     items = _read_side(connection, "items", schema.items, source)
     values = _number(connection, schema, items is not None)
     count = _write_events(connection, schema, draft, spill)
-    user_rows = connection.sql(
-        'SELECT id, sum(events) OVER (ORDER BY code)::BIGINT AS "end" FROM user_code ORDER BY code'
-    ).to_arrow_table()
+    user_rows = connection.sql('SELECT id, sum(events) OVER (ORDER BY code)::BIGINT AS "end" FROM user_code ORDER BY code').to_arrow_table()
     item_rows = connection.sql("SELECT id FROM item_code ORDER BY code").to_arrow_table()
     user_columns = {"id": user_rows["id"].combine_chunks(), "end": user_rows["end"].combine_chunks()}
     user_columns |= _side_columns("user", schema, schema.users, users, user_rows["id"].combine_chunks(), values)

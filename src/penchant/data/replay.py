@@ -27,7 +27,9 @@ def request_at(log: Log, position: int, tie: Tie = "order") -> Request:
     """The request that one event answered: its person and moment, and their past before it."""
     user = int(log.user_of(np.array([position]))[0])
     end = position if tie == "order" else int(log.tie[position])
-    return _request(log, user, np.arange(log.start[user], end), time=int(log.events["time"][position]), context=_event(log, "context", position))
+    return _request(
+        log, user, np.arange(log.start[user], end), time=int(log.events["time"][position]), context=_event(log, "context", position)
+    )
 
 
 def request_now(log: Log, user: int) -> Request:
@@ -41,7 +43,8 @@ def _request(log: Log, user: int, past: Ints, *, time: int, context: dict[str, A
         past = past[log.positive[past]]
     ids = log.items.column("id")
     events = [
-        Event(item=ids[int(log.events["item"][at])].as_py(), time=int(log.events["time"][at]), action=_event(log, "action", at)) for at in past
+        Event(item=ids[int(log.events["item"][at])].as_py(), time=int(log.events["time"][at]), action=_event(log, "action", at))
+        for at in past
     ]
     profile = {name: _value(log, f"user.{name}", log.users.column(f"user.{name}")[user].as_py()) for name in _names(log, "user")}
     return Request(time=time, user=log.users.column("id")[user].as_py(), profile=profile, past=events, context=context)

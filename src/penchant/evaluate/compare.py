@@ -34,7 +34,9 @@ def evaluate(bundle: Bundle, log: Log, protocol: Protocol, *, seed: int = 0, pro
 def compare(a: Judged, b: Judged, metric: str = "ndcg@10") -> Difference:
     """Model a less model b, person by person. Raises ConfigError when the two were not judged alike."""
     if a.protocol != b.protocol or a.part != b.part:
-        raise ConfigError(f"results of {a.protocol.name} ({a.part}) and {b.protocol.name} ({b.part}) cannot be compared: the protocols differ.")
+        raise ConfigError(
+            f"results of {a.protocol.name} ({a.part}) and {b.protocol.name} ({b.part}) cannot be compared: the protocols differ."
+        )
     if a.seed != b.seed or not np.array_equal(a.position, b.position):
         raise ConfigError("these results are of different people or candidates; judge both on one Log with one seed.")
     return paired(a.each(metric), b.each(metric))

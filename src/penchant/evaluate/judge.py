@@ -22,6 +22,7 @@ from penchant.evaluate.protocol import Protocol
 from penchant.metrics import Interval, Ranking, auc, bootstrap, bootstrap_auc, ranking_of_one
 from penchant.nn.model import Model, score_in_chunks
 
+RANKED = ("hr", "ndcg", "mrr", "map", "recall")
 SLOTS = 1 << 18  # candidates of all requests that are judged at once
 
 Progress = Callable[[int, int], None]  # people done, people in all
@@ -53,13 +54,9 @@ class Judged:
 
     def each(self, metric: str) -> NDArray[np.float64]:
         """[U] one metric, person by person: "hr@10", "ndcg@5", "mrr@10", "map@10", "gauc". Raises UnknownNameError."""
-        name, _, cut = metric.partition("@")
-        if name == "gauc" and not cut:
-            return self.auc
-        if name in ("hr", "ndcg", "mrr", "map", "recall") and cut.isdigit() and int(cut) > 0:
-            values: NDArray[np.float64] = getattr(self.at(int(cut)), name)
-            return values
-        raise unknown_name("metric here", metric, ["hr@10", "ndcg@10", "mrr@10", "map@10", "recall@10", "gauc"])
+        name, cut = parse_metric(metric)
+        values: NDArray[np.float64] = self.auc if cut is None else getattr(self.at(cut), name)
+        return values
 
     def value(self, metric: str) -> float:
         """The mean over people of one metric."""
@@ -88,10 +85,28 @@ class Judged:
         return auc(flat, label.reshape(-1)), bootstrap_auc(flat, label.reshape(-1), group, resamples=min(resamples, 100), seed=self.seed)
 
 
+def parse_metric(metric: str) -> tuple[str, int | None]:
+    """ "ndcg@10" -> ("ndcg", 10), "gauc" -> ("gauc", None). Raises UnknownNameError for what is no metric of a judged event."""
+    name, _, cut = metric.partition("@")
+    if metric == "gauc":
+        return name, None
+    if name in RANKED and cut.isdigit() and int(cut) > 0:
+        return name, int(cut)
+    raise unknown_name("metric here", metric, [*(f"{one}@10" for one in RANKED), "gauc"])
+
+
 @torch.inference_mode()
 def judge(
-    model: Model, data: EncodedLog, split: Split, protocol: Protocol, *, past: int, part: Literal["valid", "test"] = "test", seed: int = 0,
-    people: int | None = None, progress: Progress | None = None,
+    model: Model,
+    data: EncodedLog,
+    split: Split,
+    protocol: Protocol,
+    *,
+    past: int,
+    part: Literal["valid", "test"] = "test",
+    seed: int = 0,
+    people: int | None = None,
+    progress: Progress | None = None,
 ) -> Judged:
     """The model's rankings of each judged event. The model is put into evaluation mode and left in it.
 
@@ -106,8 +121,16 @@ def judge(
     rank = _sampled(model, loader, items, protocol.sampled, progress) if protocol.sampled else _whole(model, loader, items, progress)
     above, tied, others, score = rank
     return Judged(
-        protocol=protocol, part=part, seed=seed, people=len(position), dropped=split.dropped, position=position, above=above, tied=tied,
-        others=others, score=score,
+        protocol=protocol,
+        part=part,
+        seed=seed,
+        people=len(position),
+        dropped=split.dropped,
+        position=position,
+        above=above,
+        tied=tied,
+        others=others,
+        score=score,
     )
 
 
@@ -129,9 +152,7 @@ Ranks = tuple[Ints, Ints, Ints, Floats | None]
 def _sampled(model: Model, loader: Loader, items: torch.Tensor, count: int, progress: Progress | None) -> Ranks:
     """Against `count` different items that a person never chose, a function of (seed, judged event)."""
     data, log = loader.data, loader.data.log
-    chosen = np.flatnonzero(log.positive)
-    seen = Seen(log.user_of(chosen), data.rows(chosen), users=len(log.users), rows=data.encoding.catalogue.size)
-    draws = Uniform(pool=pool(data), seen=seen, seed=loader.seed)
+    draws = _others(data, count, loader.seed)
     scores = []
     for position in _blocks(loader.position, count + 1, progress):
         item = np.concatenate([data.rows(position)[:, None], draws.distinct(log.user_of(position), position, count)], axis=1)
@@ -139,6 +160,27 @@ def _sampled(model: Model, loader: Loader, items: torch.Tensor, count: int, prog
     score = np.concatenate(scores)
     above, tied = (score[:, 1:] > score[:, :1]).sum(1), (score[:, 1:] == score[:, :1]).sum(1)
     return above, tied, np.full(len(score), count), score
+
+
+def refuse_too_few(data: EncodedLog, protocol: Protocol) -> None:
+    """Raises ConfigError when somebody has chosen so much that the protocol's candidates cannot be drawn."""
+    if protocol.sampled:
+        _others(data, protocol.sampled, seed=0)
+
+
+def _others(data: EncodedLog, count: int, seed: int) -> Uniform:
+    """Draws of items with events that a person never chose, at least `count` for everybody."""
+    log, chosen = data.log, np.flatnonzero(data.log.positive)
+    seen = Seen(log.user_of(chosen), data.rows(chosen), users=len(log.users), rows=data.encoding.catalogue.size)
+    rows = pool(data)
+    left = len(rows) - seen.count
+    worst = int(left.argmin())
+    if left[worst] < count:
+        raise ConfigError(
+            f"{count} items that a person never chose were wanted as candidates; person {log.users.column('id')[worst].as_py()!r} has only "
+            f"{left[worst]} left of {len(rows):,}. Judge by loo-full."
+        )
+    return Uniform(pool=rows, seen=seen, seed=seed)
 
 
 def _whole(model: Model, loader: Loader, items: torch.Tensor, progress: Progress | None) -> Ranks:

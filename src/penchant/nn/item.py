@@ -47,7 +47,9 @@ class CatalogueEncoder(nn.Module):
     length: Tensor
     number: Tensor
 
-    def __init__(self, catalogue: Catalogue, sizes: tuple[int, ...], many_sizes: tuple[int, ...], config: ItemConfig = ItemConfig()) -> None:
+    def __init__(
+        self, catalogue: Catalogue, sizes: tuple[int, ...], many_sizes: tuple[int, ...], config: ItemConfig = ItemConfig()
+    ) -> None:
         super().__init__()
         self.attributes = config.attributes
         self.id = Table(catalogue.size, config.dim, std=config.std)

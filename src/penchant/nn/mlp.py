@@ -49,7 +49,9 @@ class Head(nn.Module):
     Its first layer is split, W [p; q] = W_p p + W_q q, so that a request is read once however many candidates it has.
     """
 
-    def __init__(self, request: int, candidate: int, hidden: tuple[int, ...], activation: Activation = "dice", dropout: float = 0.0) -> None:
+    def __init__(
+        self, request: int, candidate: int, hidden: tuple[int, ...], activation: Activation = "dice", dropout: float = 0.0
+    ) -> None:
         super().__init__()
         whole = nn.Linear(request + candidate, hidden[0])
         self.candidate = nn.Linear(candidate, hidden[0])

@@ -1,10 +1,10 @@
 """The training loop: batches, steps, validations, and when to stop.
 
-    run/
-      config.toml       what was run
-      metrics.jsonl     one JSON object a line: {"step", "epoch", "loss", ...}, {"valid": {...}}
-      checkpoints/      last, best
-      bundle/           the best weights with all that serving needs
+run/
+  config.toml       what was run
+  metrics.jsonl     one JSON object a line: {"step", "epoch", "loss", ...}, {"valid": {...}}
+  checkpoints/      last, best
+  bundle/           the best weights with all that serving needs
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ from penchant.data.load import EncodedLog, Loader
 from penchant.data.log import Log, open_log
 from penchant.data.split import SPLITS, Split
 from penchant.errors import ConfigError, ExistsError, TrainingError
-from penchant.evaluate.judge import judge
+from penchant.evaluate.judge import judge, parse_metric, refuse_too_few
 from penchant.evaluate.protocol import PROTOCOLS
 from penchant.files import disk_errors
 from penchant.models import MODELS, build, find
@@ -76,7 +76,8 @@ def train(config: RunConfig, out: Path | str, *, log: Log | None = None, report:
     """
     out, begun = Path(out), time.perf_counter()
     name, own = _name_and_keys(config)
-    validate(find(name).Config, own, where="run", under="model")  # before the Log is read
+    validate(find(name).Config, own, where="run", under="model")  # all that can be refused before the Log is read
+    parse_metric(config.train.monitor)
     if out.exists():
         raise ExistsError(f"{out}: this exists already; remove it, or train into another folder.")
     log = log or open_log(config.log)
@@ -84,14 +85,22 @@ def train(config: RunConfig, out: Path | str, *, log: Log | None = None, report:
     encoding = fit(log, split.train)
     torch.manual_seed(config.seed)
     model = build(encoding, name, own, config.item, where="run")
+    data = EncodedLog(log, encoding)
+    refuse_too_few(data, PROTOCOLS[config.protocol])
     with disk_errors(out, what="run"):
         (out / "checkpoints").mkdir(parents=True)
         (out / "config.toml").write_text(dump(config), encoding="utf-8")
-    loop = _Loop(config=config, out=out, model=model, data=EncodedLog(log, encoding), split=split, report=report)
+    loop = _Loop(config=config, out=out, model=model, data=data, split=split, report=report)
     best = loop.run()
     bundle = Bundle(
-        name=name, model=model.eval(), encoding=encoding, config=own, item=config.item or find(name).Item, past=config.data.past,
-        tie=config.data.tie, facts=_facts(config, log, split, best),
+        name=name,
+        model=model.eval(),
+        encoding=encoding,
+        config=own,
+        item=config.item or find(name).Item,
+        past=config.data.past,
+        tie=config.data.tie,
+        facts=_facts(config, log, split, best),
     )
     save_bundle(bundle, out / "bundle")
     return Run(folder=out, bundle=bundle, model=model, data=loop.data, split=split, best=best, seconds=time.perf_counter() - begun)
@@ -156,14 +165,30 @@ class _Loop:
         self._write({"step": self.step, "epoch": epoch, "loss": loss})
         if self.report:
             best = None if self.best is None else self.best[self.config.train.monitor]
-            self.report(Progress(epoch=epoch, step=(self.step - 1) % self.steps + 1, steps=self.steps, batch_size=self.config.train.batch_size, loss=loss, rate=rate, best=best))
+            self.report(
+                Progress(
+                    epoch=epoch,
+                    step=(self.step - 1) % self.steps + 1,
+                    steps=self.steps,
+                    batch_size=self.config.train.batch_size,
+                    loss=loss,
+                    rate=rate,
+                    best=best,
+                )
+            )
 
     def _validate(self, epoch: int) -> bool:
         """Judges the weights on validation events; whether patience has ended."""
         wanted = self.config.train
         judged = judge(
-            self.model, self.data, self.split, PROTOCOLS[self.config.protocol], past=self.config.data.past, part="valid",
-            seed=self.config.seed, people=wanted.valid_people,
+            self.model,
+            self.data,
+            self.split,
+            PROTOCOLS[self.config.protocol],
+            past=self.config.data.past,
+            part="valid",
+            seed=self.config.seed,
+            people=wanted.valid_people,
         )
         value = judged.value(wanted.monitor)
         found = {"step": self.step, "epoch": epoch, wanted.monitor: value}
@@ -176,7 +201,18 @@ class _Loop:
         checkpoint.save(self.out / "checkpoints" / "last", self.model, self.optimiser, {**found, "best": self.best, "worse": self.worse})
         if self.report:
             at = (self.step - 1) % self.steps + 1 if self.step else 0
-            self.report(Progress(epoch=epoch, step=at, steps=self.steps, batch_size=wanted.batch_size, loss=0.0, rate=0.0, best=self.best[wanted.monitor], valid=value))
+            self.report(
+                Progress(
+                    epoch=epoch,
+                    step=at,
+                    steps=self.steps,
+                    batch_size=wanted.batch_size,
+                    loss=0.0,
+                    rate=0.0,
+                    best=self.best[wanted.monitor],
+                    valid=value,
+                )
+            )
         self.clock = time.perf_counter()
         return self.worse >= wanted.patience
 

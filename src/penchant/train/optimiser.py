@@ -10,7 +10,6 @@ from torch import Tensor, nn
 
 from penchant.nn.embedding import Table
 
-
 DENSE = 0.5  # gradients a row of a table, from where on the table counts as small
 
 
@@ -20,7 +19,9 @@ class RowAdam(torch.optim.Optimizer):
     The correction of the moments' bias counts steps, not visits of a row, as the lazy Adam of other libraries does.
     """
 
-    def __init__(self, parameters: Iterable[nn.Parameter], rate: float, betas: tuple[float, float] = (0.9, 0.999), eps: float = 1e-8) -> None:
+    def __init__(
+        self, parameters: Iterable[nn.Parameter], rate: float, betas: tuple[float, float] = (0.9, 0.999), eps: float = 1e-8
+    ) -> None:
         super().__init__(parameters, {"lr": rate, "betas": betas, "eps": eps})
 
     @torch.no_grad()

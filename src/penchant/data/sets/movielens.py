@@ -4,9 +4,9 @@ From the original files or from a registry's wheel, the tables are the same, wit
 
 100K. The wheel splits a title into name and year, which are joined again; it misspells the one film that is called
 "unknown", which is mended. What is written is the same, byte for byte.
-1M. The wheel knows films by title only, and the movie ids cannot be told from it: the title is the item id. One title
-that no rating speaks of lacks a parenthesis. Users are marked "1m_", which is taken off. Rows and their order, users,
-years and genres are the same.
+1M. The wheel knows films by title only, but in the order of their movie ids, which are 1 to 3952 without the 69 that were
+never given; one title lacks a parenthesis, which is mended; users are marked "1m_", which is taken off. What is written
+is the same, byte for byte.
 
 Blanks around a title are taken off (three titles of 100K end in one). An exact age, which 100K has, becomes one of the
 age groups of 1M, each named by its lowest age, except that "1" is everybody under 18.
@@ -25,7 +25,84 @@ from penchant.data.sets.tables import Tables
 from penchant.schema import Events, Field, Items, Schema, Time, Users
 
 AGES = (1, 18, 25, 35, 45, 50, 56)  # the lowest of each age group of 1M
-MISSPELT = {"unkonwn (unkonwn)": "unknown"}  # a title of 100K, as the wheel has it once joined
+MISSPELT = {  # titles, as the wheels have them
+    "unkonwn (unkonwn)": "unknown",
+    "Associate, The (L'Associe (1982)": "Associate, The (L'Associe)(1982)",
+}
+MOVIES_1M = 3952  # the greatest movie id of 1M
+NOT_GIVEN_1M = frozenset(
+    (
+        91,
+        221,
+        323,
+        622,
+        646,
+        677,
+        686,
+        689,
+        740,
+        817,
+        883,
+        995,
+        1048,
+        1072,
+        1074,
+        1182,
+        1195,
+        1229,
+        1239,
+        1338,
+        1402,
+        1403,
+        1418,
+        1435,
+        1451,
+        1452,
+        1469,
+        1478,
+        1481,
+        1491,
+        1492,
+        1505,
+        1506,
+        1512,
+        1521,
+        1530,
+        1536,
+        1540,
+        1560,
+        1576,
+        1607,
+        1618,
+        1634,
+        1637,
+        1638,
+        1691,
+        1700,
+        1712,
+        1736,
+        1737,
+        1745,
+        1751,
+        1761,
+        1763,
+        1766,
+        1775,
+        1778,
+        1786,
+        1790,
+        1800,
+        1802,
+        1803,
+        1808,
+        1813,
+        1818,
+        1823,
+        1828,
+        1838,
+        3815,
+    )
+)
 YEAR = re.compile(r"\((\d{4})\)")
 
 ORIGINAL_100K = Original(
@@ -114,8 +191,7 @@ def _wheel_100k(found: Found) -> Tables:
             for key, title, year, genres in _atoms(found, "item", "item_id", "movie_title", "release_year", "class")
         ),
         users=(
-            (key, age_group(age), gender, job)
-            for key, age, gender, job in _atoms(found, "user", "user_id", "age", "gender", "occupation")
+            (key, age_group(age), gender, job) for key, age, gender, job in _atoms(found, "user", "user_id", "age", "gender", "occupation")
         ),
     )
 
@@ -131,9 +207,12 @@ def _original_1m(found: Found) -> Tables:
 def _wheel_1m(found: Found) -> Tables:
     events = _atoms(found, "inter", "user_id", "item_id", "rating", "timestamp")
     users = _atoms(found, "user", "user_id", "age", "gender", "occupation")
+    films = dict(_atoms(found, "item", "item_id", "genre"))
+    given = (str(number) for number in range(1, MOVIES_1M + 1) if number not in NOT_GIVEN_1M)
+    key = dict(zip(films, given, strict=False))
     return Tables(
-        events=((user.removeprefix("1m_"), *rest) for user, *rest in events),
-        items=(_item(title, title, genres.split(" ")) for title, genres in _atoms(found, "item", "item_id", "genre")),
+        events=((user.removeprefix("1m_"), key[title], *rest) for user, title, *rest in events),
+        items=(_item(key[title], MISSPELT.get(title, title), genres.split(" ")) for title, genres in films.items()),
         users=((user.removeprefix("1m_"), *rest) for user, *rest in users),
     )
 
