@@ -36,8 +36,9 @@ def collate(
 ) -> Batch:
     """A Batch of encoded facts, its catalogue rows made distinct.
 
-    user [R, U], user_number [R, N'], context [R, X], number [R, N], time [R] (ms), item [R, C] (catalogue rows);
-    the pasts end to end: past [E] (catalogue rows), past_time [E], action [E, A], action_number [E, B], length [R]; other [E], further [R, n] (catalogue rows).
+    user [R, U], user_number [R, N'], context [R, X], number [R, N], time [R] (ms), item [R, C] (catalogue rows).
+    The pasts lie end to end: past [E] (catalogue rows), past_time [E], action [E, A], action_number [E, B], length [R].
+    other [E] and further [R, n] are catalogue rows too.
     marked: which catalogue rows to treat as ids that are not known, beside those that are not.
     """
     row, places = distinct(encoding.catalogue.size, past, item, *(part for part in (other, further) if part is not None))

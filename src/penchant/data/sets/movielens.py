@@ -207,7 +207,7 @@ def _original_1m(found: Found) -> Tables:
 def _wheel_1m(found: Found) -> Tables:
     events = _atoms(found, "inter", "user_id", "item_id", "rating", "timestamp")
     users = _atoms(found, "user", "user_id", "age", "gender", "occupation")
-    films = dict(_atoms(found, "item", "item_id", "genre"))
+    films = {title: genres for title, genres in _atoms(found, "item", "item_id", "genre")}  # noqa: C416, the tuples have any length
     given = (str(number) for number in range(1, MOVIES_1M + 1) if number not in NOT_GIVEN_1M)
     key = dict(zip(films, given, strict=False))
     return Tables(
