@@ -15,7 +15,7 @@ import errno
 import os
 import re
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -116,6 +116,7 @@ def _write(connection: Connection, schema: Schema, source: Path, draft: Path, sp
         "users_without_profile": _absent(user_columns["id"], users) if users is not None else None,
         "profiles_without_events": _absent(users["id"], user_rows) if users is not None else None,
         "items_without_attributes": _absent(item_ids, items) if items is not None else None,
+        "items_with_values_cut": _cut(items, schema.items.fields) if items is not None and schema.items else None,
     }
 
 
@@ -255,6 +256,15 @@ def _encode(column: pa.Array, field: Field) -> tuple[pa.Array, list[str] | None]
     ordered_values = sorted({word for words in listed for word in words})
     place = {word: at + 1 for at, word in enumerate(ordered_values)}
     return pa.array([[place[word] for word in words] for words in listed], pa.list_(pa.int32())), ordered_values
+
+
+def _cut(rows: pa.Table, fields: Mapping[str, Field]) -> int:
+    """How many items have more values of an attribute than its field keeps."""
+    cut = np.zeros(len(rows), dtype=bool)
+    for name, field in fields.items():
+        if field.kind == "categories":
+            cut |= np.array([len(words_of(cell or "", field)) > field.most for cell in rows[f".{name}"].to_pylist()])
+    return int(cut.sum())
 
 
 def _absent(ids: pa.Array | pa.ChunkedArray, rows: pa.Table) -> int:
