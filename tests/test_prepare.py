@@ -541,3 +541,4 @@ def test_several_values_keep_the_first(tmp_path: Path) -> None:
     log = made(tmp_path, files, schema)
     assert log.values["item.tags"].to_pylist() == ["x", "y"]
     assert log.items.column("item.tags").to_pylist() == [[1, 2], [], [2]]
+    assert log.manifest["items_with_values_cut"] == 1
