@@ -32,7 +32,8 @@ MAY = {
     "bench": (*CONTRACT, "nn", "models", "data", "train"),
     "demo": (*CONTRACT, "models", "bundle", "scorer", "data", "evaluate", "train"),
     "show": ("scorer",),
-    "cli": (*CONTRACT, "models", "bundle", "scorer", "data", "evaluate", "train", "bench", "demo", "show"),
+    "progress": ("train",),
+    "cli": (*CONTRACT, "models", "bundle", "scorer", "data", "evaluate", "train", "bench", "demo", "show", "progress"),
     "__init__": (*CONTRACT, "nn", "models", "bundle", "scorer", "data", "evaluate", "train"),
 }
 NO_TORCH = (

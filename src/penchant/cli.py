@@ -9,21 +9,15 @@ from __future__ import annotations
 import json as jsonlib
 import sys
 import traceback
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import Annotated, Any
 
 from cyclopts import App, CycloptsError, Parameter
 from rich.console import Console
 
 from penchant import __version__
 from penchant.errors import ConfigError, PenchantError
-
-if TYPE_CHECKING:
-    from rich.status import Status
-
-    from penchant.train.loop import Progress
+from penchant.progress import progress
 
 app = App(name="penchant", version=__version__, help="From a log of what people did to a served, explained recommender.")
 data = App(name="data", help="Public data sets and your own logs.")
@@ -47,7 +41,7 @@ def demo(*, out: Path = Path("demo"), json: Json = False) -> None:
     from penchant import show
     from penchant.demo import demo as run
 
-    with _progress() as shown:
+    with progress() as shown:
         found = run(out, say=shown.stage, report=shown.run)
     if json:
         return _json(found.as_dict())
@@ -132,7 +126,7 @@ def train(*config: Words, out: Path, json: Json = False) -> None:
 
     file, words = (Path(config[0]), config[1:]) if config and not config[0].startswith("--") else (None, config)
     settings = read(RunConfig, file or {}, parse_flags(words), where=None if file else "flags")
-    with _progress() as shown:
+    with progress() as shown:
         shown.stage(f"training {settings.model.get('name', 'din')}")
         done = run(settings, out, report=shown.run)
     _facts({"run": str(done.folder), "bundle": str(done.folder / "bundle"), "best": done.best, "seconds": round(done.seconds, 1)}, json)
@@ -174,7 +168,7 @@ def evaluate(
         raise unknown_name("protocol", protocol, PROTOCOLS)
     loaded = [_bundle(path) for path in (bundle, against) if path]
     opened = _log(loaded[0], log)
-    with _progress() as shown:
+    with progress() as shown:
         judged = []
         for one in loaded:
             shown.stage(f"judging {one.label}")
@@ -247,7 +241,7 @@ def bench_train(*, model: str = "din", rounds: int = 5, steps: int = 20, full: b
     """
     from penchant.bench.train import bench_train as run
 
-    with _progress() as shown:
+    with progress() as shown:
         shown.stage("measuring")
         found = run(model=model, rounds=rounds, steps=steps, full=full)
     _facts(found.as_dict(), json)
@@ -309,40 +303,3 @@ def _facts(rows: dict[str, Any], json: bool) -> None:
     if json:
         return _json(rows)
     show.facts(_console(), rows)
-
-
-class _Shown:
-    """What is being done, on stderr where that is a terminal; silent elsewhere."""
-
-    def __init__(self, status: Status | None) -> None:
-        self._status, self._stage = status, ""
-
-    def stage(self, line: str) -> None:
-        self._stage = line
-        if self._status:
-            self._status.update(line)
-
-    def run(self, at: Progress) -> None:
-        """Where a training run stands."""
-        if at.valid is not None and self._status:
-            self._status.console.print(
-                f"{self._stage}: epoch {at.epoch + 1}, validation {at.valid:.4f}, best {at.best:.4f}", highlight=False
-            )
-        elif self._status:
-            left = (at.steps - at.step) * at.batch_size / max(at.rate, 1e-9)
-            where = f"epoch {at.epoch + 1}, step {at.step}/{at.steps}, loss {at.loss:.4f}"
-            self._status.update(f"{self._stage}: {where}, {at.rate:,.0f} examples/s, {left:.0f} s left of the epoch")
-
-    def judged(self, done: int, people: int) -> None:
-        if self._status:
-            self._status.update(f"{self._stage}: {done:,} of {people:,} people")
-
-
-@contextmanager
-def _progress() -> Iterator[_Shown]:
-    console = Console(stderr=True)
-    if not console.is_terminal:
-        yield _Shown(None)
-        return
-    with console.status("starting") as status:
-        yield _Shown(status)

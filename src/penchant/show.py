@@ -11,21 +11,22 @@ from rich.table import Table
 from penchant.scorer import Scored
 
 METRICS = ("hr@10", "ndcg@10", "mrr@10", "gauc", "auc")
+WIDE = 140  # columns of a terminal, from where on an interval stands beside its value and not below
 
 
 def results(console: Console, summaries: Sequence[Mapping[str, Any]], protocol: str) -> None:
     """A row a model: each metric, and its 95% interval."""
     table = Table(box=None, header_style="bold", pad_edge=False)
-    table.add_column("model")
+    table.add_column("model", no_wrap=True)
     metrics = [metric for metric in METRICS if any(metric in summary for summary in summaries)]
     for metric in metrics:
-        table.add_column(metric, justify="right")
+        table.add_column(metric, justify="right", no_wrap=True)
     for summary in summaries:
-        table.add_row(str(summary["model"]), *(_cell(summary, metric) for metric in metrics))
+        table.add_row(str(summary["model"]), *(_cell(summary, metric, " " if console.width >= WIDE else "\n") for metric in metrics))
     console.print(table)
     people, dropped = summaries[0]["people"], summaries[0]["dropped"]
-    console.print(f"{protocol}.", soft_wrap=True)
-    console.print(f"{people:,} people judged, {dropped:,} dropped; intervals of 95% by bootstrap over people.", soft_wrap=True)
+    console.print(f"{protocol}.", soft_wrap=True, highlight=False)
+    console.print(f"{people:,} people judged, {dropped:,} dropped; intervals of 95% by bootstrap over people.", soft_wrap=True, highlight=False)
 
 
 def recommended(console: Console, scored: Scored) -> None:
@@ -60,8 +61,8 @@ def facts(console: Console, rows: Mapping[str, Any]) -> None:
         console.print(f"{name:<{width}}  {shown}", soft_wrap=True, highlight=False, markup=False)
 
 
-def _cell(summary: Mapping[str, Any], metric: str) -> str:
+def _cell(summary: Mapping[str, Any], metric: str, gap: str) -> str:
     if metric not in summary:
         return "-"
     low, high = summary["intervals"][metric]
-    return f"{summary[metric]:.3f} [{low:.3f}, {high:.3f}]"
+    return f"{summary[metric]:.3f}{gap}[{low:.3f}, {high:.3f}]"
