@@ -109,7 +109,7 @@ def load_bundle(folder: Path | str) -> Bundle:
         past=shape.past,
         tie=shape.tie,
         facts=facts,
-        version=manifest["files"]["weights.safetensors"]["sha256"][:12],
+        version=manifest["files"]["weights.safetensors"]["sha256"][:8],
     )
 
 

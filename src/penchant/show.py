@@ -22,7 +22,7 @@ def results(console: Console, summaries: Sequence[Mapping[str, Any]], protocol: 
     for metric in metrics:
         table.add_column(metric, justify="right", no_wrap=True)
     for summary in summaries:
-        table.add_row(str(summary["model"]), *(_cell(summary, metric, " " if console.width >= WIDE else "\n") for metric in metrics))
+        table.add_row(str(summary["model"]), *(_cell(summary, metric, wide=console.width >= WIDE) for metric in metrics))
     console.print(table)
     people, dropped = summaries[0]["people"], summaries[0]["dropped"]
     console.print(f"{protocol}.", soft_wrap=True, highlight=False)
@@ -61,8 +61,9 @@ def facts(console: Console, rows: Mapping[str, Any]) -> None:
         console.print(f"{name:<{width}}  {shown}", soft_wrap=True, highlight=False, markup=False)
 
 
-def _cell(summary: Mapping[str, Any], metric: str, gap: str) -> str:
+def _cell(summary: Mapping[str, Any], metric: str, *, wide: bool) -> str:
     if metric not in summary:
         return "-"
     low, high = summary["intervals"][metric]
-    return f"{summary[metric]:.3f}{gap}[{low:.3f}, {high:.3f}]"
+    value, low, high = (f"{number:.3f}".removeprefix("0") for number in (summary[metric], low, high))
+    return f"{value} [{low}, {high}]" if wide else f"{value}\n{low}-{high}"
