@@ -27,7 +27,7 @@ help:  ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-9s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 demo: $(READY)  ## the whole way on MovieLens-100K, from the raw log to a report
-	@$(BIN)/penchant demo
+	@rm -rf demo && $(BIN)/penchant demo
 
 test: lint types  ## lint, types and the fast tests
 	@$(PYTEST) -m "not slow and not registry"

@@ -10,7 +10,7 @@ import torch
 from hypothesis import settings
 from world import write_world
 
-from penchant.data.fit import fit
+from penchant.data.fit import fit_encoding
 from penchant.data.load import EncodedLog, LoadConfig, Loader
 from penchant.data.log import Log
 from penchant.data.prepare import prepare
@@ -45,7 +45,7 @@ def split(log: Log) -> Split:
 
 @pytest.fixture(scope="session")
 def encoding(log: Log, split: Split) -> Encoding:
-    return fit(log, split.train)
+    return fit_encoding(log, split.train)
 
 
 @pytest.fixture(scope="session")

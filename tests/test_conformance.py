@@ -80,7 +80,7 @@ RAGGED = [4, 0, 7, 2, 1, 0, 10]
 
 def example(loader: Loader, length: list[int], skip: int = 0) -> np.ndarray:
     """Positions whose pasts are of these lengths, each another person's where there are enough."""
-    have = loader.data.past(loader.position, loader.config.past, loader.config.tie)[1]
+    have = loader.data.past(loader.position, loader.config.past, loader.tie)[1]
     taken: Counter[int] = Counter(dict.fromkeys(length, skip))
     out = []
     for n in length:

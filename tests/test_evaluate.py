@@ -11,13 +11,13 @@ import torch
 from world import write_world
 
 from penchant.bundle import Bundle
-from penchant.data.fit import fit
+from penchant.data.fit import fit_encoding
 from penchant.data.load import EncodedLog, LoadConfig, Loader
 from penchant.data.log import Log
 from penchant.data.prepare import prepare
 from penchant.data.split import Split, leave_last_out
 from penchant.encoding import Encoding
-from penchant.errors import ConfigError, TrainingError, UnknownNameError
+from penchant.errors import ConfigError, DataError, TrainingError, UnknownNameError
 from penchant.evaluate.compare import compare, described, evaluate
 from penchant.evaluate.judge import judge, pool
 from penchant.evaluate.protocol import PROTOCOLS
@@ -138,6 +138,87 @@ def test_comparing(model: Model, data: EncodedLog, split: Split, encoding: Encod
     assert str(people.value) == "these results are of different people or candidates; judge both on one Log with one seed."
 
 
+CLICKS = """
+name = "clicks"
+[events]
+file = "events.csv"
+user = "user_id"
+item = "item_id"
+label = { column = "click", at_least = 1 }
+past = "positive"
+"""
+
+
+@pytest.fixture
+def clicks(tmp_path: Path) -> Log:
+    """Twenty people who are shown three items a time and click the first; item "hot" is shown to all, and clicked by nobody."""
+    (tmp_path / "clicks").mkdir()
+    (tmp_path / "clicks" / "schema.toml").write_text(CLICKS)
+    rows = ["user_id,item_id,time,click"]
+    for user in range(20):
+        for at in range(5):
+            time = 1_600_000_000 + 60 * at
+            rows += [f"u{user},i{(user + at) % 9},{time},1", f"u{user},hot,{time},0", f"u{user},j{at},{time},0"]
+    (tmp_path / "clicks" / "events.csv").write_text("\n".join(rows) + "\n")
+    return prepare(tmp_path / "clicks", tmp_path / "clicks-log")
+
+
+def test_popularity_counts_what_was_chosen_not_what_was_shown(clicks: Log) -> None:
+    encoding = fit_encoding(clicks, leave_last_out(clicks).train)
+    hot = int(encoding.catalogue.items.encode(["hot"])[0])
+    assert (encoding.catalogue.count[hot], bool(encoding.catalogue.known[hot])) == (0, True)
+    assert encoding.catalogue.count.sum() == 20 * 3
+
+
+def test_labels_are_learned_from_as_they_are_or_against_draws(clicks: Log) -> None:
+    split = leave_last_out(clicks)
+    data = EncodedLog(clicks, fit_encoding(clicks, split.train))
+    own = Loader.for_training(data, split.train, LoadConfig(negatives=0), 0)
+    assert len(own.position) == len(split.train)
+    assert own.batch(own.position, 0).label.tolist() == [[float(label)] for label in clicks.events["label"][split.train]]  # type: ignore[union-attr]
+    drawn = Loader.for_training(data, split.train, LoadConfig(negatives=2), 0)
+    assert clicks.positive[drawn.position].all()
+    assert drawn.batch(drawn.position, 0).label.tolist() == [[1.0, 0.0, 0.0]] * 60  # type: ignore[union-attr]
+
+
+def test_people_without_another_candidate_are_dropped(tmp_path: Path) -> None:
+    (tmp_path / "raw").mkdir()
+    (tmp_path / "raw" / "schema.toml").write_text('name = "few"\n[events]\nfile = "events.csv"\n')
+    rows = [f"{user},{item},{1_600_000_000 + at}" for user, items in (("a", "xyzw"), ("b", "xyz")) for at, item in enumerate(items)]
+    (tmp_path / "raw" / "events.csv").write_text("user,item,time\n" + "\n".join(rows) + "\n")
+    log = prepare(tmp_path / "raw", tmp_path / "log")
+    split = leave_last_out(log)
+    encoding = fit_encoding(log, split.train)
+    judged = judge(build(encoding, "popularity", {}), EncodedLog(log, encoding), split, FULL, past=5)
+    assert (judged.people, judged.dropped, judged.others.tolist()) == (1, 1, [1])  # for a, all but the judged item is past
+
+
+def test_a_log_of_other_columns_is_read_by_the_bundle_s_schema(model: Model, encoding: Encoding, tmp_path: Path) -> None:
+    """Fields that a Log does not have are unknown; one of another kind is refused."""
+    write_world(tmp_path / "raw", people=30, seed=2)
+    text = (tmp_path / "raw" / "schema.toml").read_text()
+    bare = text.replace('action = { kind = {}, dwell = { kind = "number" } }\n', "").replace("fields = { town = {}, age", "fields = { age")
+    (tmp_path / "raw" / "schema.toml").write_text(bare)
+    data = EncodedLog(prepare(tmp_path / "raw", tmp_path / "bare"), encoding)
+    assert (data.user[:, 1] == 0).all()
+    assert not data.codes("action", np.arange(5)).any()
+    assert data.numbers("action", np.arange(2)).tolist() == [[0, 1], [0, 1]]
+    bundle = Bundle(name="din", model=model, encoding=encoding, config={}, item=type(model).Item, past=10, tie="order")
+    assert evaluate(bundle, data.log, FULL).people > 20
+    (tmp_path / "raw" / "schema.toml").write_text(text.replace("town = {}", 'town = { column = "age", kind = "number" }'))
+    other = prepare(tmp_path / "raw", tmp_path / "other")
+    with pytest.raises(DataError) as fault:
+        EncodedLog(other, encoding)
+    assert str(fault.value) == f"{other.folder}: user field 'town' is of kind 'number' here; 'category' was wanted."
+
+
+def test_a_bundle_of_another_tie_rule(model: Model, encoding: Encoding, log: Log) -> None:
+    bundle = Bundle(name="din", model=model, encoding=encoding, config={}, item=type(model).Item, past=10, tie="strict")
+    with pytest.raises(ConfigError) as fault:
+        evaluate(bundle, log, FULL)
+    assert str(fault.value) == "this bundle reads pasts by the rule 'strict'; loo-full judges by 'order'."
+
+
 def test_a_bundle_is_judged_on_another_log(model: Model, encoding: Encoding, log: Log, tmp_path: Path) -> None:
     """New people and new items: they live on their pasts and attributes."""
     write_world(tmp_path / "raw", people=40, items=120, seed=5)
@@ -147,6 +228,6 @@ def test_a_bundle_is_judged_on_another_log(model: Model, encoding: Encoding, log
     assert judged.people == len(leave_last_out(other).test)
     assert judged.others.max() > encoding.catalogue.size  # items that the bundle did not know are among the candidates
     model.item.extend(encoding.catalogue)
-    assert len(fit(other, leave_last_out(other).train).catalogue.title) == 121
+    assert len(fit_encoding(other, leave_last_out(other).train).catalogue.title) == 121
     again = evaluate(bundle, log, FULL)
     assert again.people == len(leave_last_out(log).test)

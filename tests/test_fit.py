@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from penchant.config import read
-from penchant.data.fit import attributes, fit, remap
+from penchant.data.fit import attributes, fit_encoding, remap
 from penchant.data.log import Log
 from penchant.data.prepare import prepare
 from penchant.data.split import Split
@@ -49,7 +49,7 @@ TRAIN = np.array([0, 1, 3])  # ann's first two and bob's; "new" and "only-test" 
 
 @pytest.fixture(scope="module")
 def fitted(small: Log) -> Encoding:
-    return fit(small, TRAIN)
+    return fit_encoding(small, TRAIN)
 
 
 def test_vocabularies_hold_training_values_only(fitted: Encoding) -> None:
@@ -68,7 +68,7 @@ def test_vocabularies_hold_training_values_only(fitted: Encoding) -> None:
 
 
 def test_no_test_value_is_anywhere(log: Log, split: Split) -> None:
-    encoding = fit(log, split.train)
+    encoding = fit_encoding(log, split.train)
     items, users = log.items.column("id").to_pylist(), log.users.column("id").to_pylist()
     trained = {items[at] for at in log.events["item"][split.train]}
     unseen = set(items) - trained
@@ -107,17 +107,17 @@ def test_scales_by_training_rows_only(fitted: Encoding) -> None:
 def test_scales_do_not_overflow(tmp_path: Path) -> None:
     (tmp_path / "events.csv").write_text("user,item,time,w\n" + "".join(f"u,i,1000000000,{3e38 - 1e38 * at}\n" for at in range(5)))
     schema = read(Schema, {"name": "n", "events": {"file": "events.csv", "action": {"w": {"kind": "number"}}}})
-    scale = fit(prepare(tmp_path, tmp_path / "log", schema), np.arange(5)).scales["action.w"]
+    scale = fit_encoding(prepare(tmp_path, tmp_path / "log", schema), np.arange(5)).scales["action.w"]
     assert scale.mean == pytest.approx(1e38)
     assert scale.deviation == pytest.approx(2**0.5 * 1e38)
 
 
 def test_people_and_places(small: Log, fitted: Encoding) -> None:
-    codes, numbers = attributes(small, "user", fitted.vocabularies, fitted.scales)
+    codes, numbers = attributes(small, "user", small.schema, fitted.vocabularies, fitted.scales)
     assert codes.tolist() == [[1], [0], [0]]
     assert numbers.tolist() == [[0, 0], [0, 1], [79, 0]]
     assert remap(small, fitted.vocabularies, "action.kind").tolist() == [0, 1, 0, 0, 2]  # absent, buy, gift, return, view
-    codes, numbers = attributes(small, "item", fitted.vocabularies, fitted.scales)
+    codes, numbers = attributes(small, "item", small.schema, fitted.vocabularies, fitted.scales)
     assert codes.shape == (5, 1)
     assert numbers.shape == (5, 2)
 
@@ -125,7 +125,7 @@ def test_people_and_places(small: Log, fitted: Encoding) -> None:
 def test_a_schema_of_nothing_but_events(tmp_path: Path) -> None:
     (tmp_path / "events.csv").write_text("user,item,time\nu,i,1000000000\n")
     log = prepare(tmp_path, tmp_path / "log", read(Schema, {"name": "n", "events": {"file": "events.csv"}}))
-    encoding = fit(log, np.arange(1))
+    encoding = fit_encoding(log, np.arange(1))
     shapes = [part.shape for part in (encoding.catalogue.code, encoding.catalogue.length, encoding.catalogue.number)]
     assert shapes == [(2, 0), (2, 0), (2, 0)]
     assert (encoding.catalogue.many, encoding.vocabularies, encoding.scales) == ((), {}, {})

@@ -18,7 +18,7 @@ from penchant.metrics import paired
 from penchant.nn.item import ItemConfig
 from penchant.nn.model import Model
 from penchant.train.config import RunConfig, TrainConfig
-from penchant.train.loop import train
+from penchant.train.loop import fit
 
 pytestmark = pytest.mark.slow
 
@@ -53,7 +53,7 @@ def learned(planted: Log, tmp_path_factory: pytest.TempPathFactory) -> dict[str,
             data=LoadConfig(past=30, negatives=4, unknown=0),
             train=TrainConfig(epochs=12, batch_size=128, rate=3e-3, patience=12),
         )
-        run = train(config, tmp_path_factory.mktemp(name) / "run", log=planted)
+        run = fit(config, tmp_path_factory.mktemp(name) / "run", log=planted)
         out[name] = Learned(run.model, run.data, judge(run.model, run.data, run.split, PROTOCOL, past=30))
     return out
 

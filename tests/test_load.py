@@ -16,7 +16,7 @@ from test_log import PASTS, Pasts, small_log
 from penchant.batch import Batch, History
 from penchant.collate import collate, distinct
 from penchant.config import read
-from penchant.data.fit import fit
+from penchant.data.fit import fit_encoding
 from penchant.data.load import EncodedLog, LoadConfig, Loader, Tie, ranges
 from penchant.data.log import Log
 from penchant.data.split import Split
@@ -26,7 +26,7 @@ from penchant.errors import ConfigError
 
 def loader_of(log: Log, config: LoadConfig, seed: int = 0, **more: Any) -> Loader:
     train = np.arange(log.size)
-    return Loader.for_training(EncodedLog(log, fit(log, train)), train, config, seed, **more)
+    return Loader.for_training(EncodedLog(log, fit_encoding(log, train)), train, config, seed, **more)
 
 
 def history_of(batch: Batch) -> list[dict[str, list[Any]]]:
@@ -63,7 +63,9 @@ def looks(batch: Batch) -> list[dict[str, Any]]:
 @given(PASTS, st.sampled_from(["order", "strict"]), st.integers(0, 5), st.booleans())
 def test_no_future(pasts: Pasts, tie: Tie, most: int, positives: bool) -> None:
     log = small_log(pasts, past="positive" if positives else "all")
-    loader = loader_of(log, LoadConfig(past=most, tie=tie, negatives=0, unknown=0))
+    everything = np.arange(log.size)
+    data = EncodedLog(log, fit_encoding(log, everything))
+    loader = Loader(data=data, position=everything, config=LoadConfig(past=most, negatives=0, unknown=0), seed=0, tie=tie)
     time, owner = log.events["time"], log.user_of(np.arange(log.size))
     found, length = loader.data.past(np.arange(log.size), most, tie)
     assert length.max() <= most
@@ -88,7 +90,7 @@ def test_no_future(pasts: Pasts, tie: Tie, most: int, positives: bool) -> None:
 
 def test_pasts_of_the_made_world(loader: Loader, log: Log, split: Split) -> None:
     for tie in ("order", "strict"):
-        batch = replace(loader, config=LoadConfig(past=10, tie=tie)).batch(split.test, 0)
+        batch = replace(loader, config=LoadConfig(past=10), tie=tie).batch(split.test, 0)
         time = log.events["time"]
         for row, here in enumerate(split.test.tolist()):
             first = int(log.start[log.user_of(np.array([here]))[0]])
@@ -280,16 +282,24 @@ def test_a_batch_takes_what_its_events_take() -> None:
 @given(PASTS, st.integers(1, 4))
 def test_latest_keeps_the_last_of_each_person(pasts: Pasts, most: int) -> None:
     log = small_log(pasts)
-    kept = loader_of(log, LoadConfig(latest=most, negatives=0)).position.tolist()
-    assert kept == [at for user in range(len(pasts)) for at in range(log.start[user], log.start[user + 1])[-most:]]
+    if not log.positive.any():
+        return
+    kept = loader_of(log, LoadConfig(latest=most, negatives=1)).position.tolist()
+    mine = [[at for at in range(log.start[user], log.start[user + 1]) if log.positive[at]] for user in range(len(pasts))]
+    assert kept == [at for positives in mine for at in positives[-most:]]
+
+
+def test_without_negatives_the_log_s_own_labels_are_learned_from(log: Log, split: Split, data: EncodedLog) -> None:
+    with pytest.raises(ConfigError) as caught:
+        Loader.for_training(data, split.train, LoadConfig(negatives=0), 0)
+    assert str(caught.value) == "data.negatives is 0, but every training event is a positive: there is nothing to tell them from."
 
 
 def test_load_config_out_of_range() -> None:
     with pytest.raises(ConfigError) as caught:
-        read(LoadConfig, {"past": -1, "negatives": -1, "latest": 0, "unknown": 1.0, "tie": "loose"})
+        read(LoadConfig, {"past": -1, "negatives": -1, "latest": 0, "unknown": 1.0})
     assert str(caught.value).splitlines() == [
         "LoadConfig: past is -1; input should be greater than or equal to 0.",
-        "LoadConfig: tie is 'loose'; input should be 'order' or 'strict'.",
         "LoadConfig: negatives is -1; input should be greater than or equal to 0.",
         "LoadConfig: latest is 0; input should be greater than or equal to 1.",
         "LoadConfig: unknown is 1.0; input should be less than 1.",

@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from penchant.data.fit import fit
+from penchant.data.fit import fit_encoding
 from penchant.data.load import EncodedLog
 from penchant.data.log import Log
 from penchant.data.prepare import prepare
@@ -17,7 +17,7 @@ from penchant.evaluate.judge import judge
 from penchant.evaluate.protocol import PROTOCOLS
 from penchant.models import build
 from penchant.train.config import RunConfig, TrainConfig
-from penchant.train.loop import train
+from penchant.train.loop import fit
 
 pytestmark = [pytest.mark.slow, pytest.mark.data]
 
@@ -48,7 +48,7 @@ def test_the_tie_rule_matters(films: Log) -> None:
 def test_popularity_is_what_others_measured(films: Log) -> None:
     """HR/NDCG@10 of .438/.242 and .461/.254 were measured elsewhere under the same protocol, with other draws of candidates."""
     split = leave_last_out(films)
-    encoding = fit(films, split.train)
+    encoding = fit_encoding(films, split.train)
     model = build(encoding, "popularity", {})
     judged = judge(model, EncodedLog(films, encoding), split, PROTOCOLS["loo-99"], past=0)
     assert judged.value("hr@10") == pytest.approx(0.45, abs=0.02)
@@ -59,6 +59,6 @@ def test_popularity_is_what_others_measured(films: Log) -> None:
 
 def test_a_short_run_of_mf_learns(films: Log, tmp_path: Path) -> None:
     settings = RunConfig(log=str(films.folder), model={"name": "mf"}, train=TrainConfig(epochs=2, batch_size=1024, rate=5e-3))
-    run = train(settings, tmp_path / "run", log=films)
+    run = fit(settings, tmp_path / "run", log=films)
     judged = judge(run.model, run.data, run.split, PROTOCOLS["loo-99"], past=0)
     assert judged.value("ndcg@10") > 0.32

@@ -18,7 +18,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from penchant.config import read
-from penchant.data.fit import fit
+from penchant.data.fit import fit_encoding
 from penchant.data.load import EncodedLog, LoadConfig, Loader
 from penchant.data.log import Log, open_log
 from penchant.data.prepare import prepare
@@ -529,7 +529,7 @@ def test_labels(tmp_path: Path) -> None:
 def test_pasts_of_positives(tmp_path: Path) -> None:
     text = "user,item,time,stars\n" + "".join(f"a,b{at},{NOW + at},{at % 2}\n" for at in range(6))
     log = made(tmp_path, text, schema_of({"label": {"column": "stars", "at_least": 1}, "past": "positive"}))
-    data = EncodedLog(log, fit(log, np.arange(6)))
+    data = EncodedLog(log, fit_encoding(log, np.arange(6)))
     past, length = data.past(np.array([0, 1, 2, 5]), 10, "order")
     assert past.tolist() == [1, 1, 3]
     assert length.tolist() == [0, 0, 1, 2]

@@ -22,9 +22,10 @@ from penchant.models import MODELS
 from penchant.request import Event, Request
 from penchant.scorer import Scorer
 from penchant.train.config import RunConfig, TrainConfig
-from penchant.train.loop import train
+from penchant.train.loop import fit
 
 PAST = 7
+NOW = 1_600_000_000_000  # unix milliseconds
 
 
 @pytest.fixture(scope="module", params=MODELS)
@@ -33,7 +34,7 @@ def bundle(request: pytest.FixtureRequest, log: Log, tmp_path_factory: pytest.Te
     config = RunConfig(
         log=str(log.folder), model={"name": request.param}, data=LoadConfig(past=PAST, negatives=1), train=fast, protocol="loo-full"
     )
-    return load_bundle(train(config, tmp_path_factory.mktemp("run") / "run", log=log).folder / "bundle")
+    return load_bundle(fit(config, tmp_path_factory.mktemp("run") / "run", log=log).folder / "bundle")
 
 
 @pytest.fixture(scope="module")
@@ -69,17 +70,17 @@ def test_the_order_of_past_and_types_of_ids_and_times_do_not_matter(scorer: Scor
 
 
 def test_everything_unknown_is_scored_and_said(scorer: Scorer) -> None:
-    past = [Event(item="never", time=5, action={"kind": "gift"})]
-    scored = scorer.score(Request(user="nobody", time=10, past=past, context={"device": "watch"}, profile={}), ["i5", "gone", "i0"])
+    past = [Event(item="never", time=NOW - 5, action={"kind": "gift"})]
+    scored = scorer.score(Request(user="nobody", time=NOW, past=past, context={"device": "watch"}, profile={}), ["i5", "gone", "i0"])
     assert np.isfinite(scored.logit).all()
     assert scored.unknown_user
     assert scored.unknown_items == ("gone", "i0", "never")  # i0 has no events at all
-    assert scored.unknown_values == ("user.town", "context.device")
+    assert scored.unknown_values == ("user.town", "user.age", "context.device", "context.battery", "action.kind", "action.dwell")
     assert scored.past == 1
 
 
 def test_an_empty_past_and_nobody(scorer: Scorer) -> None:
-    scored = scorer.recommend(Request(time=0), 5, reasons=2)
+    scored = scorer.recommend(Request(time=NOW), 5, reasons=2)
     assert len(scored.item) == 5
     assert np.isfinite(scored.logit).all()
     assert scored.unknown_user
@@ -116,7 +117,7 @@ def test_reasons_are_the_events_of_greatest_say(bundle: Bundle, scorer: Scorer, 
 
 def test_an_item_that_arrives_is_scored_by_its_attributes(bundle: Bundle) -> None:
     mine = Scorer(bundle)
-    request = Request(time=10, past=[Event(item="i5", time=5)])
+    request = Request(time=NOW, past=[Event(item="i5", time=NOW - 5)])
     before = mine.score(request, ["i5", "i6", "i7", "i8"]).logit
     mine.add_items([{"id": "new1", "title": "New", "maker": "maker1", "tags": ["tag0"], "price": 7}, {"id": "new2"}])
     scored = mine.score(request, ["i5", "i6", "new1", "new2"])
@@ -125,6 +126,13 @@ def test_an_item_that_arrives_is_scored_by_its_attributes(bundle: Bundle) -> Non
     assert scored.title[2] == "New"
     if bundle.name in ("pooling", "din"):
         assert scored.logit[2] != scored.logit[3]
+    for item, message in (
+        ({"title": "x"}, "a new item has no id: {'title': 'x'}."),
+        ({"id": 5, "tagz": []}, "new item '5': 'tagz' is no field of items; they have id, title, maker, tags, price. Did you mean 'tags'?"),
+    ):
+        with pytest.raises(DataError) as refused:
+            mine.add_items([item])
+        assert str(refused.value) == message
     with pytest.raises(DataError) as fault:
         mine.add_items([{"id": "new1"}])
     assert str(fault.value) == "item 'new1' is already in the catalogue (1 of 1 are); only new items can be added."
@@ -132,14 +140,24 @@ def test_an_item_that_arrives_is_scored_by_its_attributes(bundle: Bundle) -> Non
 
 def test_refusals(scorer: Scorer, log: Log) -> None:
     with pytest.raises(DataError) as late:
-        scorer.score(Request(time=10, past=[Event(item="i1", time=11)]), ["i1"])
-    assert str(late.value) == "an event at 11 lies after the request's own time 10; a past holds what came before."
+        scorer.score(Request(time=NOW, past=[Event(item="i1", time=NOW + 1)]), ["i1"])
+    assert str(late.value) == f"an event at {NOW + 1} lies after the request's own time {NOW}; a past holds what came before."
     with pytest.raises(DataError) as field:
-        scorer.score(Request(time=10, context={"devise": "phone"}), ["i1"])
+        scorer.score(Request(time=NOW, context={"devise": "phone"}), ["i1"])
     assert str(field.value) == "context field 'devise' is not in the schema; it has device, battery. Did you mean 'device'?"
     with pytest.raises(DataError) as number:
-        scorer.score(Request(time=10, profile={"age": "old"}), ["i1"])
+        scorer.score(Request(time=NOW, profile={"age": "old"}), ["i1"])
     assert str(number.value) == "user.age is 'old'; a number, or nothing, was wanted."
+    with pytest.raises(DataError) as seconds:
+        scorer.score(Request(time=NOW // 1000), ["i1"])
+    hint = "It looks like seconds: multiply by 1000."
+    assert str(seconds.value) == f"a time is {NOW // 1000}, outside the years 1971 to 2100 in unix milliseconds. {hint}"
+    with pytest.raises(DataError) as moment:
+        scorer.score(Request(time="today"), ["i1"])  # type: ignore[arg-type]
+    assert str(moment.value) == "a time is 'today'; unix milliseconds or a datetime was wanted."
+    with pytest.raises(DataError) as none:
+        scorer.recommend(Request(time=NOW), 0)
+    assert str(none.value) == "k is 0; at least 1 was wanted."
     with pytest.raises(DataError) as user:
         user_number(log, "u999")
     assert str(user.value) == f"user 'u999' is not in {log.folder}, which has 60 people. Did you mean 'u9'?"

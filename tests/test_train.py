@@ -18,8 +18,9 @@ from penchant.errors import ConfigError, ExistsError, TrainingError, UnknownName
 from penchant.evaluate.judge import judge
 from penchant.evaluate.protocol import PROTOCOLS
 from penchant.nn.embedding import Table
+from penchant.nn.item import ItemConfig
 from penchant.train.config import RunConfig, TrainConfig
-from penchant.train.loop import Progress, train
+from penchant.train.loop import Progress, fit
 from penchant.train.loss import binary_cross_entropy
 from penchant.train.optimiser import RowAdam, rows_of
 
@@ -33,7 +34,7 @@ def config(log: Log, name: str = "din", **own: Any) -> RunConfig:
 
 def test_a_run_leaves_its_folder(log: Log, tmp_path: Path) -> None:
     seen: list[Progress] = []
-    run = train(config(log), tmp_path / "run", report=seen.append)
+    run = fit(config(log), tmp_path / "run", report=seen.append)
     assert {path.name for path in run.folder.iterdir()} == {"config.toml", "metrics.jsonl", "checkpoints", "bundle"}
     assert {path.name for path in (run.folder / "checkpoints").iterdir()} == {"best", "last"}
     lines = [json.loads(line) for line in (run.folder / "metrics.jsonl").read_text().splitlines()]
@@ -47,7 +48,7 @@ def test_a_run_leaves_its_folder(log: Log, tmp_path: Path) -> None:
 @pytest.mark.parametrize("name", ["mf", "din"])
 def test_the_same_seed_gives_the_same_bits_and_another_seed_others(log: Log, tmp_path: Path, name: str) -> None:
     settings = config(log, name)
-    runs = [train(c, tmp_path / n) for n, c in {"a": settings, "b": settings, "c": settings.model_copy(update={"seed": 1})}.items()]
+    runs = [fit(c, tmp_path / n) for n, c in {"a": settings, "b": settings, "c": settings.model_copy(update={"seed": 1})}.items()]
     weights = [(run.folder / "bundle" / "weights.safetensors").read_bytes() for run in runs]
     assert weights[0] == weights[1]
     assert weights[0] != weights[2]
@@ -55,7 +56,7 @@ def test_the_same_seed_gives_the_same_bits_and_another_seed_others(log: Log, tmp
 
 def test_the_best_weights_are_kept_not_the_last(log: Log, tmp_path: Path) -> None:
     settings = config(log).model_copy(update={"train": TrainConfig(epochs=8, batch_size=32, rate=0.05, patience=2)})
-    run = train(settings, tmp_path / "run")
+    run = fit(settings, tmp_path / "run")
     lines = [json.loads(line) for line in (run.folder / "metrics.jsonl").read_text().splitlines()]
     valid = [line["valid"] for line in lines if "valid" in line]
     best = max(valid, key=lambda line: line["ndcg@10"])
@@ -71,23 +72,43 @@ def test_a_loss_that_is_no_number_ends_the_run(log: Log, tmp_path: Path) -> None
     with pytest.raises(
         TrainingError, match=r"^.*run: the loss is (nan|inf) at step \d+; a smaller train.rate or train.table_rate may help.$"
     ):
-        train(settings, tmp_path / "run")
+        fit(settings, tmp_path / "run")
+
+
+def test_a_run_that_fails_before_its_first_validation_leaves_nothing(log: Log, tmp_path: Path) -> None:
+    with pytest.raises(TrainingError):
+        fit(config(log).model_copy(update={"train": TrainConfig(epochs=3, batch_size=16, rate=1e30)}), tmp_path / "run")
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_the_last_steps_are_validated_too(log: Log, tmp_path: Path) -> None:
+    settings = config(log).model_copy(update={"train": TrainConfig(epochs=2, batch_size=64, valid_every=10_000)})
+    run = fit(settings, tmp_path / "run")
+    lines = [json.loads(line) for line in (run.folder / "metrics.jsonl").read_text().splitlines()]
+    (valid,) = [line["valid"] for line in lines if "valid" in line]
+    assert valid["step"] == run.best["step"] == max(line["step"] for line in lines if "loss" in line)
+
+
+def test_a_key_of_the_item_encoder_leaves_the_model_s_other_wishes(log: Log, tmp_path: Path) -> None:
+    run = fit(config(log, "mf").model_copy(update={"item": ItemConfig(dim=7)}), tmp_path / "run")
+    assert run.bundle.item == ItemConfig(dim=7, attributes=False, std=0.1)
+    assert run.model.item.dim == 8  # and the bias
 
 
 def test_refusals(log: Log, tmp_path: Path) -> None:
     (tmp_path / "there").mkdir()
     with pytest.raises(ExistsError) as there:
-        train(config(log), tmp_path / "there")
+        fit(config(log), tmp_path / "there")
     assert str(there.value) == f"{tmp_path / 'there'}: this exists already; remove it, or train into another folder."
     with pytest.raises(UnknownNameError) as name:
-        train(config(log, "dinn"), tmp_path / "run")
+        fit(config(log, "dinn"), tmp_path / "run")
     assert str(name.value) == "'dinn' is not a model: there are popularity, mf, pooling, din. Did you mean 'din'?"
     with pytest.raises(ConfigError) as key:
-        train(config(log, hed=[3]), tmp_path / "run")
+        fit(config(log, hed=[3]), tmp_path / "run")
     assert str(key.value) == "run: model.hed is not a key of DINConfig. Did you mean 'head'?"
     monitor = config(log).model_copy(update={"train": TrainConfig(monitor="ndgc@10", epochs=1)})
     with pytest.raises(UnknownNameError) as metric:
-        train(monitor, tmp_path / "run2")
+        fit(monitor, tmp_path / "run2")
     assert str(metric.value).startswith("'ndgc@10' is not a metric here: there are hr@10")
 
 

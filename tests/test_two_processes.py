@@ -15,7 +15,7 @@ from torch.nn import functional as F
 from torch.testing import assert_close
 
 from penchant.batch import Batch
-from penchant.data.fit import fit
+from penchant.data.fit import fit_encoding
 from penchant.data.load import EncodedLog, LoadConfig, Loader
 from penchant.data.log import Log, open_log
 from penchant.data.split import leave_last_out
@@ -29,7 +29,7 @@ STEPS, BATCH = 2, 21  # an odd batch, so that the halves are unequal
 
 def load(log: Log) -> Loader:
     split = leave_last_out(log)
-    return Loader.for_training(EncodedLog(log, fit(log, split.train)), split.train, LoadConfig(past=10, negatives=2), 0)
+    return Loader.for_training(EncodedLog(log, fit_encoding(log, split.train)), split.train, LoadConfig(past=10, negatives=2), 0)
 
 
 def weighed(batches: Iterator[Batch]) -> Iterator[Batch]:

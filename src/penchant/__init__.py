@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from penchant.schema import Schema, read_schema
     from penchant.scorer import Scorer
     from penchant.train.config import RunConfig
-    from penchant.train.loop import train
+    from penchant.train.loop import fit
 
 __version__ = "0.1.0"
 
@@ -51,7 +51,7 @@ _HOME = {
     "prepare": "data.prepare",
     "read_schema": "schema",
     "save_bundle": "bundle",
-    "train": "train.loop",
+    "fit": "train.loop",
 }
 
 __all__ = [
@@ -72,13 +72,13 @@ __all__ = [
     "Schema",
     "Scorer",
     "Segments",
+    "fit",
     "judge",
     "load_bundle",
     "open_log",
     "prepare",
     "read_schema",
     "save_bundle",
-    "train",
 ]
 
 

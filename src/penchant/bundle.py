@@ -22,6 +22,7 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
+from pydantic import Field as Limits
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 
@@ -33,9 +34,18 @@ from penchant.files import read_manifest, whole, write_manifest
 from penchant.models import build
 from penchant.nn.item import ItemConfig
 from penchant.nn.model import Model
-from penchant.schema import read_schema
+from penchant.schema import Tie, read_schema
 
 KIND, VERSION = "penchant bundle", 1
+FILES = (
+    "bundle.toml",
+    "schema.toml",
+    "vocabularies.arrow",
+    "catalogue.arrow",
+    "scales.json",
+    "weights.safetensors",
+    "facts.json",
+)
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -48,7 +58,7 @@ class Bundle:
     config: Mapping[str, Any]  # the model's own keys
     item: ItemConfig
     past: int  # events of a past that are kept
-    tie: str
+    tie: Tie
     facts: Mapping[str, Any] = field(default_factory=dict)
     version: str = ""  # the first digits of the weights' checksum; "" before it was saved
 
@@ -61,8 +71,8 @@ class _BundleConfig(Config):
     """bundle.toml."""
 
     name: str
-    past: int
-    tie: str
+    past: int = Limits(ge=0)
+    tie: Tie
     model: dict[str, Any] = {}
     item: ItemConfig
 
@@ -89,7 +99,7 @@ def save_bundle(bundle: Bundle, folder: Path | str) -> None:
 def load_bundle(folder: Path | str) -> Bundle:
     """The bundle in a folder, every file of it checked, its model in evaluation mode. Raises ArtefactError."""
     folder = Path(folder)
-    manifest = read_manifest(folder, kind=KIND, version=VERSION)
+    manifest = read_manifest(folder, kind=KIND, version=VERSION, files=FILES)
     try:
         shape = read(_BundleConfig, folder / "bundle.toml")
         encoding = _encoding(folder)
@@ -98,7 +108,17 @@ def load_bundle(folder: Path | str) -> Bundle:
         facts = json.loads((folder / "facts.json").read_text(encoding="utf-8"))
     except ArtefactError:
         raise
-    except (PenchantError, SafetensorError, RuntimeError, KeyError, ValueError, OSError, pa.ArrowException) as fault:
+    except (
+        PenchantError,
+        SafetensorError,
+        RuntimeError,
+        LookupError,
+        TypeError,
+        AttributeError,
+        ValueError,
+        OSError,
+        pa.ArrowException,
+    ) as fault:
         raise ArtefactError(f"{folder}: this bundle cannot be loaded: {fault}") from fault
     return Bundle(
         name=shape.name,

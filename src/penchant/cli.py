@@ -122,7 +122,7 @@ def train(*config: Words, out: Path, json: Json = False) -> None:
     """
     from penchant.config import parse_flags, read
     from penchant.train.config import RunConfig
-    from penchant.train.loop import train as run
+    from penchant.train.loop import fit as run
 
     file, words = (Path(config[0]), config[1:]) if config and not config[0].startswith("--") else (None, config)
     settings = read(RunConfig, file or {}, parse_flags(words), where=None if file else "flags")
@@ -139,7 +139,7 @@ def evaluate(
     protocol: str = "loo-99",
     log: Path | None = None,
     against: Path | None = None,
-    metric: str = "ndcg@10",
+    metric: str | None = None,
     seed: int = 0,
     json: Json = False,
 ) -> None:
@@ -156,16 +156,21 @@ def evaluate(
     against
         Another bundle, judged on the same people and candidates.
     metric
-        What the two are compared by.
+        What the two are compared by; ndcg@10 unless said otherwise.
     """
     from penchant import show
     from penchant.errors import unknown_name
     from penchant.evaluate.compare import compare, described
     from penchant.evaluate.compare import evaluate as run
+    from penchant.evaluate.judge import parse_metric
     from penchant.evaluate.protocol import PROTOCOLS
 
     if protocol not in PROTOCOLS:
         raise unknown_name("protocol", protocol, PROTOCOLS)
+    if metric and not against:
+        raise ConfigError("--metric says what two bundles are compared by; name the other with --against.")
+    metric = metric or "ndcg@10"
+    parse_metric(metric)
     loaded = [_bundle(path) for path in (bundle, against) if path]
     opened = _log(loaded[0], log)
     with progress() as shown:

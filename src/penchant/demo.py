@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -20,7 +21,7 @@ from penchant.evaluate.protocol import PROTOCOLS
 from penchant.files import disk_errors
 from penchant.scorer import Scored, Scorer
 from penchant.train.config import RunConfig, TrainConfig
-from penchant.train.loop import Report, train
+from penchant.train.loop import Report, fit
 
 PERSON = "42"
 BUDGET = TrainConfig(epochs=4, batch_size=256, patience=2)  # pooling and din share it; mf, being far quicker, has its own
@@ -63,6 +64,14 @@ def demo(out: Path | str = "demo", *, say: Callable[[str], None] = lambda line: 
     out = Path(out)
     if out.exists():
         raise ExistsError(f"{out}: this exists already; remove it, or run the demo in another folder.")
+    try:
+        return _demo(out, say, report)
+    except BaseException:
+        shutil.rmtree(out, ignore_errors=True)  # the next try needs the place
+        raise
+
+
+def _demo(out: Path, say: Callable[[str], None], report: Report | None) -> Demo:
     say("getting MovieLens-100K")
     got = get("movielens-100k", out / "raw")
     begun = time.perf_counter()
@@ -72,7 +81,7 @@ def demo(out: Path | str = "demo", *, say: Callable[[str], None] = lambda line: 
     for name, own in MODELS.items():
         say(f"training {name}")
         config = RunConfig(log=str(out / "log"), model={"name": name}, train=own.get("train", BUDGET))
-        run = train(config, out / "runs" / name, log=log, report=report)
+        run = fit(config, out / "runs" / name, log=log, report=report)
         judged[name] = evaluate(run.bundle, log, protocol)
     say("recommending")
     bundle = out / "runs" / "din" / "bundle"

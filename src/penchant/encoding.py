@@ -11,7 +11,7 @@ The same Encoding works in training, evaluation and serving, and travels with th
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from functools import cached_property
@@ -22,13 +22,15 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from numpy.typing import NDArray
 
-from penchant.errors import DataError
+from penchant.errors import DataError, nearest
 from penchant.schema import MOMENTS, Field, Schema
 
 Ints = NDArray[np.int64]
 Floats = NDArray[np.float32]
 Bools = NDArray[np.bool_]
 
+FARTHEST = 1e6  # deviations from the mean
+EARLIEST, LATEST = 31_536_000_000, 4_102_444_800_000  # unix milliseconds: the years 1971 to 2100
 EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 GREATEST = float(np.finfo(np.float32).max)
 MANY = 4096  # from here on a columnar look-up is quicker than a dict
@@ -75,9 +77,10 @@ class Scale:
     deviation: float  # > 0
 
     def encode(self, raw: NDArray[Any]) -> Floats:
-        """float32 [n, 2]: the standardised number and whether it is missing (NaN)."""
+        """float32 [n, 2]: the standardised number, at most FARTHEST deviations off, and whether it is missing (NaN)."""
         missing = np.isnan(raw)
-        value = np.where(missing, 0.0, (raw - self.mean) / self.deviation)
+        with np.errstate(over="ignore"):
+            value = np.where(missing, 0.0, np.clip((raw - self.mean) / self.deviation, -FARTHEST, FARTHEST))
         return np.stack([value, missing], axis=-1).astype(np.float32)
 
 
@@ -88,7 +91,7 @@ class Catalogue:
     items: Vocabulary  # raw ids of rows 1, 2, ...
     title: tuple[str | None, ...]  # [V]
     known: Bools  # [V]          has training rows, so that its id embedding means something
-    count: Ints  # [V]          training rows of each item
+    count: Ints  # [V]          positive training rows of each item
     code: Ints  # [V, F]       single-valued categories
     many: tuple[Ints, ...]  # each [V, W]  several-valued categories, filled up with 0 beyond `length`
     length: Ints  # [V, G]       values of each several-valued category, at least one (UNKNOWN)
@@ -111,7 +114,7 @@ class Encoding:
 
     def sizes(self, group: str) -> tuple[int, ...]:
         """How many ids each categorical field of a group has, in the order of its columns; for "user" without the user's own id."""
-        derived = tuple(MOMENTS[name] for name in self.schema.events.moment) if group == "context" else ()
+        derived = tuple(1 + MOMENTS[name] for name in self.schema.events.moment) if group == "context" else ()
         return derived + tuple(self.vocabularies[f"{group}.{name}"].size for name in self.schema.named(group, "category"))
 
     def numbers(self, *groups: str) -> int:
@@ -146,7 +149,7 @@ class Encoding:
         derived = {"hour": time // 3_600_000 % 24, "weekday": (time // 86_400_000 + 3) % 7}
         out = np.empty((len(time), len(self.schema.events.moment)), dtype=np.int64)
         for place, name in enumerate(self.schema.events.moment):
-            out[:, place] = derived[name]
+            out[:, place] = 1 + derived[name]  # 0 is UNKNOWN, as in every field
         return out
 
     def items(self, raw: Mapping[str, Sequence[Any]], rows: int) -> tuple[Ints, tuple[Ints, ...], Ints, Floats]:
@@ -159,7 +162,7 @@ class Encoding:
         for place, (name, declared) in enumerate(fields.items()):
             values = np.zeros((rows, declared.most), dtype=np.int64)
             for row, listed in enumerate(raw.get(name, ())):
-                words = words_of(listed, declared) if isinstance(listed, str) else list(listed or ())
+                words = words_of(listed, declared) if isinstance(listed, str) else _listed(listed)
                 ids = self.vocabularies[f"item.{name}"].encode(words[: declared.most])
                 values[row, : len(ids)], length[row, place] = ids, max(len(ids), 1)
             many.append(values)
@@ -168,9 +171,17 @@ class Encoding:
     def with_items(self, items: Sequence[Mapping[str, Any]]) -> Encoding:
         """The same encoding with new items appended to the catalogue: {"id": ..., "title": ..., "genre": [...], ...} each.
 
-            They have no training rows: they live on their attributes. Several values are a list, or a text with the field's separator.
-        Raises DataError for an item that is already there.
+        They have no training rows: they live on their attributes. Several values are a list, or a text with the field's separator.
+        Raises DataError for an item that is already there or has no id, and for a field that the schema does not have.
         """
+        fields = ["id", "title", *(name for group, name, _ in self.schema.fields() if group == "item")]
+        for item in items:
+            if item.get("id") in (None, ""):
+                raise DataError(f"a new item has no id: {dict(item)!r}.")
+            for name in item:
+                if name not in fields:
+                    has = f"they have {', '.join(fields)}.{nearest(name, fields)}"
+                    raise DataError(f"new item {text(item['id'])!r}: {name!r} is no field of items; {has}")
         ids = [text(item["id"]) for item in items]
         old = self.catalogue
         there = [raw for raw in ids if old.items.encode([raw])[0]]
@@ -196,8 +207,17 @@ class Encoding:
 
 
 def text(value: Any) -> str:
-    """A raw id or category value as the text that vocabularies hold: 5 and "5" are the same."""
-    return value if isinstance(value, str) else str(value)
+    """A raw id or category value as the text that vocabularies hold: 5, 5.0 and "5" are the same."""
+    if isinstance(value, float) and value.is_integer():
+        value = int(value)
+    return str(value)
+
+
+def _listed(value: Any) -> list[Any]:
+    """Several values, one, or none, as a list."""
+    if value is None:
+        return []
+    return list(value) if isinstance(value, Iterable) else [value]
 
 
 def words_of(cell: str, field: Field) -> list[str]:
@@ -206,10 +226,20 @@ def words_of(cell: str, field: Field) -> list[str]:
 
 
 def milliseconds(time: int | datetime) -> int:
-    """Unix milliseconds of a datetime (UTC where it names no zone), or of what is that already."""
+    """Unix milliseconds of a datetime (UTC where it names no zone), or of what is that already.
+
+    Raises DataError for what is neither, or outside the years that a log may have.
+    """
     if isinstance(time, datetime):
-        return ((time if time.tzinfo else time.replace(tzinfo=UTC)) - EPOCH) // timedelta(milliseconds=1)
-    return int(time)
+        value = ((time if time.tzinfo else time.replace(tzinfo=UTC)) - EPOCH) // timedelta(milliseconds=1)
+    elif isinstance(time, int | np.integer):
+        value = int(time)
+    else:
+        raise DataError(f"a time is {time!r}; unix milliseconds or a datetime was wanted.")
+    if not EARLIEST <= value < LATEST:
+        hint = " It looks like seconds: multiply by 1000." if EARLIEST <= value * 1000 < LATEST else ""
+        raise DataError(f"a time is {time!r}, outside the years 1971 to 2100 in unix milliseconds.{hint}")
+    return value
 
 
 def _no_number(name: str, raw: Sequence[Any]) -> DataError:

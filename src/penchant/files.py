@@ -8,7 +8,7 @@ import json
 import os
 import shutil
 import tempfile
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -19,6 +19,7 @@ NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 NO_RIGHT = (errno.EACCES, errno.EPERM, errno.EROFS)
 NO_PLACE = (errno.ENOTDIR, errno.EEXIST, errno.ENOTEMPTY, errno.ENAMETOOLONG)
 BLOCK = 1 << 20
+CLEAN = "; nothing half-written was kept"
 
 
 @contextmanager
@@ -29,11 +30,11 @@ def whole(folder: Path, *, what: str) -> Iterator[Path]:
     """
     if folder.exists():
         raise ExistsError(f"{folder}: this exists already; remove it, or write the {what} to another folder.")
-    with disk_errors(folder, what=what):
+    with disk_errors(folder, what=what, then=CLEAN):
         folder.parent.mkdir(parents=True, exist_ok=True)
         draft = Path(tempfile.mkdtemp(prefix=f".{folder.name}.", suffix=".part", dir=folder.parent))
     try:
-        with disk_errors(folder, what=what):
+        with disk_errors(folder, what=what, then=CLEAN):
             yield draft
             for path in draft.iterdir():
                 _flush(path)
@@ -46,13 +47,16 @@ def whole(folder: Path, *, what: str) -> Iterator[Path]:
 
 
 @contextmanager
-def disk_errors(path: Path, *, what: str) -> Iterator[None]:
-    """Inside, an operating system's refusal to write becomes a DiskError that says what was to be written where."""
+def disk_errors(path: Path, *, what: str, then: str = "") -> Iterator[None]:
+    """Inside, an operating system's refusal to write becomes a DiskError that says what was to be written where.
+
+    then: what becomes of what was written before, for the message.
+    """
     try:
         yield
     except OSError as fault:
         if fault.errno in NO_ROOM:
-            raise DiskError(f"{path}: no room to write the {what} ({_reason(fault)}); nothing half-written was kept.") from fault
+            raise DiskError(f"{path}: no room to write the {what} ({_reason(fault)}){then}.") from fault
         if fault.errno in NO_RIGHT:
             raise DiskError(f"{path}: no right to write the {what} here ({_reason(fault)}).") from fault
         if fault.errno in NO_PLACE:
@@ -66,8 +70,8 @@ def write_manifest(folder: Path, facts: Mapping[str, Any]) -> None:
     (folder / "manifest.json").write_text(json.dumps({**facts, "files": files}, indent=1) + "\n", encoding="utf-8")
 
 
-def read_manifest(folder: Path, *, kind: str, version: int) -> Mapping[str, Any]:
-    """The manifest of a folder of this kind and version, every file of it checked. Raises ArtefactError."""
+def read_manifest(folder: Path, *, kind: str, version: int, files: Iterable[str] = ()) -> Mapping[str, Any]:
+    """The manifest of a folder of this kind and version, every file of it checked, `files` among them. Raises ArtefactError."""
     path = folder / "manifest.json"
     try:
         manifest: Any = json.loads(path.read_text(encoding="utf-8"))
@@ -85,6 +89,9 @@ def read_manifest(folder: Path, *, kind: str, version: int) -> Mapping[str, Any]
         listed = {name: (int(facts["bytes"]), str(facts["sha256"])) for name, facts in manifest["files"].items()}
     except (AttributeError, KeyError, TypeError, ValueError):
         raise ArtefactError(f"{path}: cannot be read as the manifest of a {kind} (it does not list its files).") from None
+    for name in files:
+        if name not in listed:
+            raise ArtefactError(f"{path}: does not list {name}, which every {kind} has.")
     for name, (size, digest) in listed.items():
         _check(folder / name, size, digest, kind)
     return manifest

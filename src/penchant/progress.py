@@ -30,7 +30,7 @@ class Shown:
             self._status.console.print(
                 f"{self._stage}: epoch {at.epoch + 1}, validation {at.valid:.4f}, best {at.best:.4f}", highlight=False
             )
-        elif self._status:
+        elif self._status and at.loss is not None and at.rate is not None:
             left = (at.steps - at.step) * at.batch_size / max(at.rate, 1e-9)
             where = f"epoch {at.epoch + 1}, step {at.step}/{at.steps}, loss {at.loss:.4f}"
             self._status.update(f"{self._stage}: {where}, {at.rate:,.0f} examples/s, {left:.0f} s left of the epoch")

@@ -40,6 +40,8 @@ from penchant.errors import SchemaError
 
 MOMENTS = {"hour": 24, "weekday": 7}  # how many values each derived context has
 
+Tie = Literal["order", "strict"]  # a past holds what came before in (time, source row), or only events of earlier times
+
 
 class Field(Config):
     """One fact: a category, several categories, or a number."""

@@ -9,19 +9,19 @@ unknown: people, items, values and pasts that the bundle has never seen are scor
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from penchant.batch import Batch
+from penchant.batch import Batch, Memory
 from penchant.bundle import Bundle
 from penchant.collate import collate
-from penchant.encoding import Ints, milliseconds
+from penchant.encoding import Ints, milliseconds, text
 from penchant.errors import DataError, nearest
-from penchant.nn.model import score_in_chunks
+from penchant.nn.model import in_chunks, score_in_chunks
 from penchant.request import Event, Request
 
 
@@ -46,7 +46,7 @@ class Scored:
     past: int  # events that were looked at: at most as many as the model keeps
     unknown_user: bool
     unknown_items: tuple[str, ...]  # candidates and events not in the catalogue, or without training rows
-    unknown_values: tuple[str, ...]  # fields whose value was absent or never seen: "user.town"
+    unknown_values: tuple[str, ...]  # fields of which a value was absent or never seen: "user.town", "action.rating"
     reasons: tuple[tuple[Reason, ...], ...] = ()  # [C] the events with the greatest say on each, when asked for
 
     @property
@@ -68,6 +68,19 @@ class Scored:
         }
 
 
+@dataclass(frozen=True, kw_only=True, eq=False)
+class _Asked:
+    """One request about some catalogue rows, its past read."""
+
+    request: Request
+    past: Sequence[Event]
+    rows: Ints  # [C]
+    batch: Batch
+    vectors: torch.Tensor  # [M, D]
+    memory: Memory
+    unknown: tuple[str, ...]
+
+
 class Scorer:
     """Answers raw requests with a bundle.
 
@@ -82,8 +95,8 @@ class Scorer:
     @torch.inference_mode()
     def score(self, request: Request, items: Sequence[str | int], *, reasons: int = 0) -> Scored:
         """The logit of each of `items` for one request; `reasons` events of the past that spoke most for each."""
-        rows = self.encoding.catalogue.items.encode(list(items))
-        return self._score(request, rows, [str(item) for item in items], reasons)
+        asked = self._read(request, self.encoding.catalogue.items.encode(list(items)))
+        return self._answer(asked, tuple(text(item) for item in items), self._logits(asked), reasons)
 
     @torch.inference_mode()
     def recommend(self, request: Request, k: int = 10, *, repeat: bool = False, reasons: int = 0) -> Scored:
@@ -91,13 +104,17 @@ class Scorer:
 
         repeat: whether items of the past may be among them.
         """
+        if k < 1:
+            raise DataError(f"k is {k}; at least 1 was wanted.")
         rows = np.arange(1, self.encoding.catalogue.size)
         if not repeat:
-            past = self.encoding.catalogue.items.encode([event.item for event in request.past])
-            rows = np.setdiff1d(rows, past)
-        logit = self._score(request, rows, [], 0).logit
-        best = rows[np.argsort(-logit, kind="stable")[:k]]
-        return self._score(request, best, self._names(best), reasons)
+            rows = np.setdiff1d(rows, self.encoding.catalogue.items.encode([event.item for event in request.past]))
+        asked = self._read(request, rows)
+        logit = self._logits(asked)
+        best = np.argsort(-logit, kind="stable")[:k]
+        names = tuple(name or "" for name in self.encoding.catalogue.items.decode(rows[best]))
+        kept = replace(asked, rows=rows[best], batch=asked.batch.candidates(torch.from_numpy(best)[None].to(self.model.device)))
+        return self._answer(kept, names, logit[best], reasons)
 
     @torch.inference_mode()
     def add_items(self, items: Sequence[Mapping[str, Any]]) -> None:
@@ -109,27 +126,43 @@ class Scorer:
 
     @torch.inference_mode()
     def _encode(self, rows: Ints) -> torch.Tensor:
-        return self.model.item(torch.from_numpy(rows), torch.from_numpy(self.encoding.catalogue.known[rows]))
+        known = torch.from_numpy(self.encoding.catalogue.known[rows])
+        return self.model.item(torch.from_numpy(rows).to(self.model.device), known.to(self.model.device))
 
-    def _score(self, request: Request, rows: Ints, names: list[str], reasons: int) -> Scored:
+    def _read(self, request: Request, rows: Ints) -> _Asked:
         past = self._past(request)
         batch, unknown = self._batch(request, past, rows)
+        batch = batch.to(self.model.device)
         vectors = self._vectors.index_select(0, batch.row)
         memory = self.model.read(vectors, batch.user, batch.history)
-        logit = score_in_chunks(self.model, vectors, memory, batch, budget=self.budget)[0]
-        say = self.model.score(vectors, memory, batch, explain=True).attention if reasons else None
-        known = self.encoding.catalogue.known
-        asked = [*zip(names, rows, strict=False), *zip([str(event.item) for event in past], self._rows(past), strict=True)]
+        return _Asked(request=request, past=past, rows=rows, batch=batch, vectors=vectors, memory=memory, unknown=unknown)
+
+    def _logits(self, asked: _Asked) -> NDArray[np.float32]:
+        logit = score_in_chunks(self.model, asked.vectors, asked.memory, asked.batch, budget=self.budget)[0]
+        return logit.float().cpu().numpy()
+
+    def _attention(self, asked: _Asked) -> NDArray[np.float32] | None:
+        """[E, C], or None where the model has no say of events."""
+        parts = in_chunks(self.model, asked.memory, asked.batch, self.budget)
+        found = [self.model.score(asked.vectors, asked.memory, part, explain=True).attention for part in parts]
+        say = [part for part in found if part is not None]
+        return torch.cat(say, 1).cpu().numpy() if say else None
+
+    def _answer(self, asked: _Asked, names: tuple[str, ...], logit: NDArray[np.float32], reasons: int) -> Scored:
+        say = self._attention(asked) if reasons else None
+        known, title = self.encoding.catalogue.known, self.encoding.catalogue.title
+        seen = [*zip(names, asked.rows, strict=True), *zip((text(e.item) for e in asked.past), self._rows(asked.past), strict=True)]
+        user = asked.request.user
         return Scored(
-            item=tuple(names),
-            title=tuple(self.encoding.catalogue.title[row] for row in rows) if names else (),
-            logit=logit.float().numpy(),
+            item=names,
+            title=tuple(title[row] for row in asked.rows),
+            logit=logit,
             model=self.bundle.label,
-            past=len(past),
-            unknown_user=request.user is None or not self.encoding.users.encode([request.user])[0],
-            unknown_items=tuple(dict.fromkeys(name for name, row in asked if not known[row])),
-            unknown_values=unknown,
-            reasons=() if say is None else tuple(self._reasons(past, column, reasons) for column in say.t().numpy()),
+            past=len(asked.past),
+            unknown_user=user is None or not self.encoding.users.encode([user])[0],
+            unknown_items=tuple(dict.fromkeys(name for name, row in seen if not known[row])),
+            unknown_values=asked.unknown,
+            reasons=() if say is None else tuple(self._reasons(asked.past, column, reasons) for column in say.T),
         )
 
     def _past(self, request: Request) -> list[Event]:
@@ -153,26 +186,29 @@ class Scorer:
         action = {name: [event.action.get(name) for event in past] for name in {key for event in past for key in event.action}}
         for group, given in (("user", profile), ("context", context), ("action", action)):
             self._refuse_unknown_fields(group, given)
-        codes = {"user": encoding.codes("user", profile, 1), "context": encoding.codes("context", context, 1)}
+        raws = {"user": (profile, 1), "context": (context, 1), "action": (action, len(past))}
+        codes = {group: encoding.codes(group, *raw) for group, raw in raws.items()}
+        numbers = {group: encoding.scaled(group, *raw) for group, raw in raws.items()}
         batch = collate(
             encoding,
             user=np.concatenate([encoding.users.encode([request.user])[:, None], codes["user"]], axis=1),
-            user_number=encoding.scaled("user", profile, 1),
-            number=encoding.scaled("context", context, 1),
+            user_number=numbers["user"],
+            number=numbers["context"],
             context=np.concatenate([encoding.moment(time), codes["context"]], axis=1),
             time=time,
             item=rows[None],
             past=self._rows(past),
             past_time=np.array([milliseconds(event.time) for event in past], dtype=np.int64),
-            action=encoding.codes("action", action, len(past)),
-            action_number=encoding.scaled("action", action, len(past)),
+            action=codes["action"],
+            action_number=numbers["action"],
             length=np.array([len(past)]),
         )
-        schema = encoding.schema
-        unknown = tuple(
-            f"{g}.{n}" for g, code in codes.items() for n, value in zip(schema.named(g, "category"), code[0], strict=True) if not value
-        )
-        return batch, unknown
+        unknown: list[str] = []
+        for group in raws:
+            named = [*encoding.schema.named(group, "category"), *encoding.schema.named(group, "number")]
+            absent = np.concatenate([(codes[group] == 0).any(0), (numbers[group][:, 1::2] > 0).any(0)])
+            unknown += [f"{group}.{name}" for name, one in zip(named, absent.tolist(), strict=True) if one]
+        return batch, tuple(unknown)
 
     def _refuse_unknown_fields(self, group: str, given: Mapping[str, Any]) -> None:
         declared = self.encoding.schema.named(group, "category", "number")
@@ -182,12 +218,9 @@ class Scorer:
                     f"{group} field {name!r} is not in the schema; it has {', '.join(declared) or 'none'}.{nearest(name, declared)}"
                 )
 
-    def _names(self, rows: Ints) -> list[str]:
-        return [name or "" for name in self.encoding.catalogue.items.decode(rows)]
-
     def _reasons(self, past: Sequence[Event], say: NDArray[np.float32], most: int) -> tuple[Reason, ...]:
         order = np.argsort(-np.abs(say), kind="stable")[:most]
         titles, rows = self.encoding.catalogue.title, self._rows(past)
         return tuple(
-            Reason(item=str(past[at].item), title=titles[rows[at]], time=milliseconds(past[at].time), say=float(say[at])) for at in order
+            Reason(item=text(past[at].item), title=titles[rows[at]], time=milliseconds(past[at].time), say=float(say[at])) for at in order
         )

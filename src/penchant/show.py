@@ -26,7 +26,9 @@ def results(console: Console, summaries: Sequence[Mapping[str, Any]], protocol: 
     console.print(table)
     people, dropped = summaries[0]["people"], summaries[0]["dropped"]
     console.print(f"{protocol}.", soft_wrap=True, highlight=False)
-    console.print(f"{people:,} people judged, {dropped:,} dropped; intervals of 95% by bootstrap over people.", soft_wrap=True, highlight=False)
+    console.print(
+        f"{people:,} people judged, {dropped:,} dropped; intervals of 95% by bootstrap over people.", soft_wrap=True, highlight=False
+    )
 
 
 def recommended(console: Console, scored: Scored) -> None:

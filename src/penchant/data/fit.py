@@ -10,18 +10,21 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from penchant.data.log import Log
-from penchant.encoding import Catalogue, Encoding, Floats, Ints, Scale, Vocabulary
+from penchant.encoding import Bools, Catalogue, Encoding, Floats, Ints, Scale, Vocabulary
+from penchant.errors import DataError
+from penchant.schema import Schema
 
 
-def fit(log: Log, train: Ints) -> Encoding:
+def fit_encoding(log: Log, train: Ints) -> Encoding:
     """Vocabularies and scales of what stands in the training rows; the catalogue holds every item of the Log.
 
     train: int64 positions in the Log. A value that only other rows have is UNKNOWN: no test id is in a vocabulary.
     """
     item = np.asarray(log.events["item"])[train]
-    count = np.bincount(item, minlength=len(log.items)).astype(np.int64)
+    rows_of = np.bincount(item, minlength=len(log.items))
+    count = np.bincount(item[log.positive[train]], minlength=len(log.items)).astype(np.int64)
     users = np.unique(log.user_of(train))
-    rows: dict[str, Ints] = {"item": np.flatnonzero(count), "user": users, "action": train, "context": train}
+    rows: dict[str, Ints] = {"item": np.flatnonzero(rows_of), "user": users, "action": train, "context": train}
     vocabularies, scales = {}, {}
     for group, name, field in log.schema.fields():
         column = _column(log, group, name)
@@ -36,7 +39,7 @@ def fit(log: Log, train: Ints) -> Encoding:
     return Encoding(
         schema=log.schema,
         users=Vocabulary(log.users.column("id").take(pa.array(users))),
-        catalogue=_catalogue(log, vocabularies, scales, count),
+        catalogue=_catalogue(log, vocabularies, scales, rows_of > 0, count),
         vocabularies=vocabularies,
         scales=scales,
     )
@@ -47,20 +50,35 @@ def remap(log: Log, vocabularies: Mapping[str, Vocabulary], name: str) -> Ints:
     return np.concatenate([[0], vocabularies[name].encode(log.values[name])]).astype(np.int64)
 
 
-def attributes(log: Log, group: str, vocabularies: Mapping[str, Vocabulary], scales: Mapping[str, Scale]) -> tuple[Ints, Floats]:
-    """The categorical ids [n, F] and numbers [n, 2 B] of all people ("user") or all items ("item") of a Log."""
+def attributes(
+    log: Log, group: str, schema: Schema, vocabularies: Mapping[str, Vocabulary], scales: Mapping[str, Scale]
+) -> tuple[Ints, Floats]:
+    """The categorical ids [n, F] and numbers [n, 2 B] of all people ("user") or all items ("item") of a Log.
+
+    schema: the encoding's, which need not be the Log's; a field that the Log does not have is UNKNOWN, or missing.
+    Raises DataError for one that the Log has as another kind.
+    """
     table = log.users if group == "user" else log.items
-    rows, schema = len(table), log.schema
-    codes = [remap(log, vocabularies, f"{group}.{n}")[table.column(f"{group}.{n}").to_numpy()] for n in schema.named(group, "category")]
-    numbers = [scales[f"{group}.{n}"].encode(table.column(f"{group}.{n}").to_numpy()) for n in schema.named(group, "number")]
+    rows, there = len(table), {name: field.kind for g, name, field in log.schema.fields() if g == group}
+    for g, name, field in schema.fields():
+        if g == group and there.get(name, field.kind) != field.kind:
+            raise DataError(f"{log.folder}: {group} field {name!r} is of kind {there[name]!r} here; {field.kind!r} was wanted.")
+    codes = [
+        remap(log, vocabularies, f"{group}.{n}")[table.column(f"{group}.{n}").to_numpy()] if n in there else np.zeros(rows, np.int64)
+        for n in schema.named(group, "category")
+    ]
+    numbers = [
+        scales[f"{group}.{n}"].encode(table.column(f"{group}.{n}").to_numpy() if n in there else np.full(rows, np.nan))
+        for n in schema.named(group, "number")
+    ]
     return (
         np.stack(codes, axis=1) if codes else np.zeros((rows, 0), np.int64),
         np.concatenate(numbers, axis=1) if numbers else np.zeros((rows, 0), np.float32),
     )
 
 
-def _catalogue(log: Log, vocabularies: Mapping[str, Vocabulary], scales: Mapping[str, Scale], count: Ints) -> Catalogue:
-    code, number = attributes(log, "item", vocabularies, scales)
+def _catalogue(log: Log, vocabularies: Mapping[str, Vocabulary], scales: Mapping[str, Scale], known: Bools, count: Ints) -> Catalogue:
+    code, number = attributes(log, "item", log.schema, vocabularies, scales)
     many, length = [], []
     for group, name, field in log.schema.fields():
         if group == "item" and field.kind == "categories":
@@ -72,7 +90,7 @@ def _catalogue(log: Log, vocabularies: Mapping[str, Vocabulary], scales: Mapping
     return Catalogue(
         items=Vocabulary(log.items.column("id")),
         title=(None, *titles),
-        known=_with_unknown(count > 0),
+        known=_with_unknown(known),
         count=_with_unknown(count),
         code=_with_unknown(code),
         many=tuple(many),

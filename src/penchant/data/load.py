@@ -12,7 +12,6 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cached_property, partial
-from typing import Literal
 
 import numpy as np
 from pydantic import Field as Limits
@@ -26,8 +25,8 @@ from penchant.data.log import Log
 from penchant.data.negatives import Seen, Uniform
 from penchant.encoding import Bools, Encoding, Floats, Ints
 from penchant.errors import ConfigError
+from penchant.schema import Tie
 
-Tie = Literal["order", "strict"]
 UNKNOWN_IDS = 1 << 40  # a key of its own, so that ids are not marked by the bits that draw negatives
 
 
@@ -35,8 +34,7 @@ class LoadConfig(Config):
     """How training examples are made of a Log."""
 
     past: int = Limits(50, ge=0)  # events of a past that are kept, the latest
-    tie: Tie = "order"  # a past holds what came before in (time, source row), or only earlier times
-    negatives: int = Limits(4, ge=0)  # candidates a request beside its own, not chosen before
+    negatives: int = Limits(4, ge=0)  # sampled candidates beside each positive; 0: learn from the log's own labels
     latest: int | None = Limits(None, ge=1)  # examples a person, the latest; None: all
     unknown: float = Limits(0.05, ge=0, lt=1)  # share of the catalogue's ids that an epoch treats as UNKNOWN
 
@@ -47,10 +45,11 @@ class EncodedLog:
     def __init__(self, log: Log, encoding: Encoding) -> None:
         self.log, self.encoding, schema = log, encoding, encoding.schema
         self.item: Ints = encoding.catalogue.items.encode(log.items.column("id"))  # [I] the catalogue row of each item of the Log
-        codes, self.user_number = attributes(log, "user", encoding.vocabularies, encoding.scales)
+        codes, self.user_number = attributes(log, "user", schema, encoding.vocabularies, encoding.scales)
         self.user: Ints = np.concatenate([encoding.users.encode(log.users.column("id"))[:, None], codes], axis=1)  # [U, 1 + F]
         names = [f"{group}.{name}" for group in ("action", "context") for name in schema.named(group, "category")]
-        self._ids = {name: remap(log, encoding.vocabularies, name) for name in names}
+        names = [f"{g}.{n}" for g in ("action", "context") for n in schema.named(g, "category")]
+        self._ids = {name: remap(log, encoding.vocabularies, name) for name in names if name in log.values}
 
     def rows(self, position: Ints) -> Ints:
         """int64, the catalogue row of each event's item."""
@@ -62,13 +61,16 @@ class EncodedLog:
         names = self.encoding.schema.named(group, "category")
         out = np.empty((len(position), len(names)), dtype=np.int64)
         for place, name in enumerate(names):
-            out[:, place] = self._ids[f"{group}.{name}"][self.log.events[f"{group}.{name}"][position]]
+            known = self._ids.get(f"{group}.{name}")  # None: a field that this Log does not have is UNKNOWN
+            out[:, place] = 0 if known is None else known[self.log.events[f"{group}.{name}"][position]]
         return out
 
     def numbers(self, group: str, position: Ints) -> Floats:
         """float32 [n, 2 B] of events."""
         names = [f"{group}.{name}" for name in self.encoding.schema.named(group, "number")]
-        parts = [self.encoding.scales[name].encode(self.log.events[name][position]) for name in names]
+        missing = np.full(len(position), np.nan)
+        there = [self.log.events[name][position] if name in self.log.events else missing for name in names]
+        parts = [self.encoding.scales[name].encode(column) for name, column in zip(names, there, strict=True)]
         return np.concatenate(parts, axis=1) if parts else np.zeros((len(position), 0), np.float32)
 
     def context(self, position: Ints, time: Ints) -> Ints:
@@ -102,6 +104,7 @@ class Loader:
     position: Ints  # examples, ascending
     config: LoadConfig
     seed: int
+    tie: Tie = "order"
     negatives: Uniform | None = None  # needed where config.negatives, `others` or `further` ask for draws
     others: bool = False  # draw an item not chosen for each event of the past
     further: int = 0  # further items a request, for sampled losses
@@ -118,17 +121,24 @@ class Loader:
         config: LoadConfig,
         seed: int,
         *,
+        tie: Tie = "order",
         others: bool = False,
         further: int = 0,
     ) -> Loader:
-        """Over training positions; negatives are items with training rows that a person did not choose in theirs."""
+        """Over training positions; negatives are items with training rows that a person did not choose in theirs.
+
+        With negatives, the examples are the positives, each against items drawn for it; without, all rows with their own labels.
+        """
         log = data.log
-        kept = train if config.latest is None else _latest(log, train, config.latest)
         chosen = train[log.positive[train]]
+        if not config.negatives and len(chosen) == len(train):
+            raise ConfigError("data.negatives is 0, but every training event is a positive: there is nothing to tell them from.")
+        examples = chosen if config.negatives else train
+        kept = examples if config.latest is None else _latest(log, examples, config.latest)
         seen = Seen(log.user_of(chosen), data.rows(chosen), users=len(log.users), rows=data.encoding.catalogue.size)
         pool = np.flatnonzero(data.encoding.catalogue.known)
         negatives = Uniform(pool=pool, seen=seen, seed=seed)
-        return cls(data=data, position=kept, config=config, seed=seed, negatives=negatives, others=others, further=further)
+        return cls(data=data, position=kept, config=config, seed=seed, tie=tie, negatives=negatives, others=others, further=further)
 
     def steps(self, batch_size: int) -> int:
         """How many batches an epoch has."""
@@ -167,7 +177,7 @@ class Loader:
         """Requests at the moments of these events, about catalogue rows `item` [R, C]; with an epoch, some ids are marked unknown."""
         data, log = self.data, self.data.log
         user, time = log.user_of(position), np.asarray(log.events["time"])[position]
-        past, length = data.past(position, self.config.past, self.config.tie)
+        past, length = data.past(position, self.config.past, self.tie)
         other = self._draw(np.repeat(user, length), past + np.repeat(position << 20, length), epoch or 0, 1)[:, 0] if self.others else None
         return collate(
             data.encoding,

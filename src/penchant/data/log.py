@@ -28,6 +28,7 @@ from penchant.files import read_manifest
 from penchant.schema import Schema, read_schema
 
 KIND, VERSION = "penchant log", 1
+FILES = ("events.arrow", "users.arrow", "items.arrow", "values.arrow", "schema.toml")
 
 
 @dataclass(frozen=True, eq=False)
@@ -75,7 +76,7 @@ class Log:
 def open_log(folder: Path | str) -> Log:
     """The Log in a folder, every file of it checked. Raises ArtefactError."""
     folder = Path(folder)
-    manifest = read_manifest(folder, kind=KIND, version=VERSION)
+    manifest = read_manifest(folder, kind=KIND, version=VERSION, files=FILES)
     schema = read_schema(folder / "schema.toml")
     events = map_batch(folder / "events.arrow")
     values = map_batch(folder / "values.arrow")

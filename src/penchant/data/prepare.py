@@ -198,7 +198,7 @@ def _write_events(connection: Connection, schema: Schema, draft: Path, spill: Pa
     order = spill / "sorted.parquet"
     connection.execute(
         f"""COPY (SELECT {select} FROM events e JOIN user_code u ON u.id = e."user" JOIN item_code i ON i.id = e.item {joins}
-            ORDER BY u.code, 2, 3) TO {literal(str(order))} (FORMAT parquet)"""
+            ORDER BY u.code, e.time::BIGINT, 3) TO {literal(str(order))} (FORMAT parquet)"""
     )
     columns = _stream(order, spill)
     write_batch(draft / "events.arrow", columns)
@@ -222,7 +222,10 @@ def _stream(path: Path, spill: Path) -> dict[str, pa.Array]:
 def _mapped(path: Path, kind: Any, rows: int) -> Any:
     """A new memory-mapped column. Its room is taken first: a disk that fills up under a mapping kills the process."""
     with path.open("wb") as file:
-        os.posix_fallocate(file.fileno(), 0, rows * np.dtype(kind).itemsize)
+        if hasattr(os, "posix_fallocate"):
+            os.posix_fallocate(file.fileno(), 0, rows * np.dtype(kind).itemsize)
+        else:
+            file.truncate(rows * np.dtype(kind).itemsize)
     return np.memmap(path, kind, "r+", shape=(rows,))
 
 

@@ -6,11 +6,11 @@ from typing import Any
 
 import numpy as np
 
-from penchant.data.load import Tie
 from penchant.data.log import Log
 from penchant.encoding import Ints, text
 from penchant.errors import DataError, nearest
 from penchant.request import Event, Request
+from penchant.schema import Tie
 
 
 def user_number(log: Log, user: str | int) -> int:
@@ -33,9 +33,9 @@ def request_at(log: Log, position: int, tie: Tie = "order") -> Request:
 
 
 def request_now(log: Log, user: int) -> Request:
-    """A request right after all that a person did, with nothing known of its moment but the time of their last event."""
+    """A request a millisecond after all that a person did, with nothing else known of its moment."""
     begin, end = int(log.start[user]), int(log.start[user + 1])
-    return _request(log, user, np.arange(begin, end), time=int(log.events["time"][end - 1]), context={})
+    return _request(log, user, np.arange(begin, end), time=int(log.events["time"][end - 1]) + 1, context={})
 
 
 def _request(log: Log, user: int, past: Ints, *, time: int, context: dict[str, Any]) -> Request:

@@ -27,6 +27,8 @@ class Split:
 def leave_last_out(log: Log) -> Split:
     """The last positive of each person tests, the one before validates, and all that came before trains.
 
+    Rows of no positive after the validating one are in no part; they stand in the pasts of what follows.
+
     "Last" is by (time, source row). Raises DataError when nobody has three positives.
     """
     positive = np.flatnonzero(log.positive).astype(np.int64)

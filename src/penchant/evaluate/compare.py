@@ -23,6 +23,8 @@ def evaluate(bundle: Bundle, log: Log, protocol: Protocol, *, seed: int = 0, pro
 
     Items of the Log that the bundle does not know are added to its catalogue: they live on their attributes.
     """
+    if bundle.tie != protocol.tie:
+        raise ConfigError(f"this bundle reads pasts by the rule {bundle.tie!r}; {protocol.name} judges by {protocol.tie!r}.")
     encoding = with_items_of(bundle.encoding, log)
     if encoding is not bundle.encoding:
         bundle = replace(bundle, encoding=encoding)

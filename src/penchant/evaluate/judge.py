@@ -17,7 +17,7 @@ from penchant.data.load import EncodedLog, LoadConfig, Loader
 from penchant.data.negatives import Seen, Uniform
 from penchant.data.split import Split
 from penchant.encoding import Bools, Floats, Ints
-from penchant.errors import ConfigError, TrainingError, unknown_name
+from penchant.errors import ConfigError, DataError, TrainingError, unknown_name
 from penchant.evaluate.protocol import Protocol
 from penchant.metrics import Interval, Ranking, auc, bootstrap, bootstrap_auc, ranking_of_one
 from penchant.nn.model import Model, score_in_chunks
@@ -36,7 +36,7 @@ class Judged:
     part: Literal["valid", "test"]
     seed: int
     people: int
-    dropped: int  # people whom the split leaves out
+    dropped: int  # people whom the split leaves out, or who have no other candidate
     position: Ints  # [U] the judged event, a position in the Log
     above: Ints  # [U] candidates that scored higher than it
     tied: Ints  # [U] others that scored the same
@@ -114,18 +114,25 @@ def judge(
     """
     if split.name != protocol.split:
         raise ConfigError(f"protocol {protocol.name} needs split {protocol.split}; this log was split by {split.name}.")
+    if not data.item[np.unique(data.log.events["item"])].all():
+        raise ConfigError(f"{data.log.folder}: some of its items are not in the encoding; `evaluate` adds them to it first.")
     model.eval()
     position = _some(split.valid if part == "valid" else split.test, people, seed)
-    loader = Loader(data=data, position=position, config=LoadConfig(past=past, tie=protocol.tie), seed=seed)
+    loader = Loader(data=data, position=position, config=LoadConfig(past=past), seed=seed, tie=protocol.tie)
     items = catalogue_vectors(model, data)
     rank = _sampled(model, loader, items, protocol.sampled, progress) if protocol.sampled else _whole(model, loader, items, progress)
     above, tied, others, score = rank
+    alone = others == 0  # whoever has no other candidate shows nothing
+    if alone.any():
+        position, above, tied, others = position[~alone], above[~alone], tied[~alone], others[~alone]
+    if not len(position):
+        raise DataError(f"{data.log.folder}: nobody has a candidate beside the judged one.")
     return Judged(
         protocol=protocol,
         part=part,
         seed=seed,
         people=len(position),
-        dropped=split.dropped,
+        dropped=split.dropped + int(alone.sum()),
         position=position,
         above=above,
         tied=tied,
@@ -136,8 +143,8 @@ def judge(
 
 def catalogue_vectors(model: Model, data: EncodedLog) -> torch.Tensor:
     """[V, D] every item of the catalogue, encoded once."""
-    known = torch.from_numpy(data.encoding.catalogue.known)
-    return model.item(torch.arange(len(known)), known)
+    known = torch.from_numpy(data.encoding.catalogue.known).to(model.device)
+    return model.item(torch.arange(len(known), device=model.device), known)
 
 
 def pool(data: EncodedLog) -> Ints:
@@ -202,7 +209,7 @@ def _whole(model: Model, loader: Loader, items: torch.Tensor, progress: Progress
 
 def _rivals(loader: Loader, position: Ints, place: Ints, own: Ints, size: int) -> Bools:
     """bool [R, size], the candidates beside the judged one: not in the person's past."""
-    past, length = loader.data.past(position, loader.data.log.size, loader.config.tie)
+    past, length = loader.data.past(position, loader.data.log.size, loader.tie)
     rival = np.ones((len(position), size + 1), dtype=bool)
     rival[np.repeat(np.arange(len(position)), length), place[loader.data.rows(past)]] = False
     rival[np.arange(len(position)), own] = False
@@ -210,9 +217,10 @@ def _rivals(loader: Loader, position: Ints, place: Ints, own: Ints, size: int) -
 
 
 def _score(model: Model, items: torch.Tensor, batch: Batch) -> Floats:
+    batch = batch.to(model.device)
     vectors = items.index_select(0, batch.row)
     memory = model.read(vectors, batch.user, batch.history)
-    score: Floats = score_in_chunks(model, vectors, memory, batch).float().numpy()
+    score: Floats = score_in_chunks(model, vectors, memory, batch).float().cpu().numpy()
     if not np.isfinite(score).all():
         raise TrainingError(f"the model scores {int((~np.isfinite(score)).sum()):,} of {score.size:,} candidates with no finite number.")
     return score

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
-from penchant.data.load import Tie
+from penchant.schema import Tie
 
 
 @dataclass(frozen=True, kw_only=True)

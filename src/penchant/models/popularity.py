@@ -38,7 +38,8 @@ class _LogCount(nn.Module):
         self.extend(catalogue)
 
     def extend(self, catalogue: Catalogue) -> None:
-        self.register_buffer("count", torch.from_numpy(catalogue.count), persistent=False)
+        device = self.count.device if hasattr(self, "count") else None
+        self.register_buffer("count", torch.from_numpy(catalogue.count).to(device), persistent=False)
 
     def forward(self, row: Tensor, known: Tensor) -> Tensor:
         return self.count.index_select(0, row).float().log1p()[:, None]

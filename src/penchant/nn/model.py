@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from itertools import chain
 from typing import Any, ClassVar
 
 import torch
@@ -40,6 +42,12 @@ class Model(nn.Module):
         return self.score(items, self.read(items, batch.user, batch.history), batch, explain=explain)
 
     @property
+    def device(self) -> torch.device:
+        """Where its parameters are, or its buffers when it has none."""
+        first = next(chain(self.parameters(), self.buffers()), None)
+        return torch.device("cpu") if first is None else first.device
+
+    @property
     def pair_bytes(self) -> int:
         """About what scoring one candidate takes for each event of its past."""
         return 0
@@ -55,10 +63,15 @@ def score_in_chunks(model: Model, items: Tensor, memory: Memory, batch: Batch, *
 
     For evaluation and serving; in training, chunks would change the moments of a batch.
     """
+    return torch.cat([model.score(items, memory, part).logit for part in in_chunks(model, memory, batch, budget)], 1)
+
+
+def in_chunks(model: Model, memory: Memory, batch: Batch, budget: int) -> Iterator[Batch]:
+    """The batch with a chunk of its candidates at a time, such that scoring a chunk takes about `budget` bytes."""
     one = model.pair_bytes * memory.segments.total + model.candidate_bytes * batch.requests
     chunk = max(1, budget // max(one, 1))
     candidates = batch.item.shape[1]
     if candidates <= chunk:
-        return model.score(items, memory, batch).logit
-    parts = [batch.candidates(slice(at, at + chunk)) for at in range(0, candidates, chunk)]
-    return torch.cat([model.score(items, memory, part).logit for part in parts], 1)
+        yield batch
+    else:
+        yield from (batch.candidates(slice(at, at + chunk)) for at in range(0, candidates, chunk))

@@ -36,7 +36,7 @@ def save(folder: Path, model: nn.Module, optimiser: Optimiser | None, state: dic
 
 def load(folder: Path, model: nn.Module) -> dict[str, Any]:
     """Puts a checkpoint's weights into `model`; returns its state. Raises ArtefactError."""
-    read_manifest(folder, kind=KIND, version=VERSION)
+    read_manifest(folder, kind=KIND, version=VERSION, files=("weights.safetensors", "state.json"))
     model.load_state_dict(load_file(folder / "weights.safetensors"))
     state: dict[str, Any] = json.loads((folder / "state.json").read_text(encoding="utf-8"))
     return state

@@ -34,5 +34,5 @@ class RunConfig(Config):
     protocol: Literal["loo-99", "loo-full"] = "loo-99"  # of the validations
     data: LoadConfig = LoadConfig()
     model: dict[str, Any] = {"name": "din"}  # a name in MODELS, and that model's own keys
-    item: ItemConfig | None = None  # None: what the model asks for
+    item: ItemConfig | None = None  # what is not set here is what the model asks for
     train: TrainConfig = TrainConfig()

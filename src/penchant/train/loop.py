@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import json
 import math
+import shutil
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -21,7 +22,7 @@ import torch
 
 from penchant.bundle import Bundle, save_bundle
 from penchant.config import dump, validate
-from penchant.data.fit import fit
+from penchant.data.fit import fit_encoding
 from penchant.data.load import EncodedLog, Loader
 from penchant.data.log import Log, open_log
 from penchant.data.split import SPLITS, Split
@@ -30,6 +31,7 @@ from penchant.evaluate.judge import judge, parse_metric, refuse_too_few
 from penchant.evaluate.protocol import PROTOCOLS
 from penchant.files import disk_errors
 from penchant.models import MODELS, build, find
+from penchant.nn.item import ItemConfig
 from penchant.nn.model import Model
 from penchant.train import checkpoint
 from penchant.train.config import RunConfig
@@ -47,10 +49,10 @@ class Progress:
     step: int
     steps: int  # of an epoch
     batch_size: int
-    loss: float  # mean since the last report
-    rate: float  # examples a second
     best: float | None  # validation metric
-    valid: float | None = None  # this report's own, when it is a validation
+    loss: float | None = None  # mean since the last report
+    rate: float | None = None  # examples a second
+    valid: float | None = None  # in place of the two, when the report is of a validation
 
 
 Report = Callable[[Progress], None]
@@ -69,7 +71,7 @@ class Run:
     seconds: float
 
 
-def train(config: RunConfig, out: Path | str, *, log: Log | None = None, report: Report | None = None) -> Run:
+def fit(config: RunConfig, out: Path | str, *, log: Log | None = None, report: Report | None = None) -> Run:
     """Runs `config` into the new folder `out`; the same config and Log give the same bits.
 
     Raises ConfigError, ArtefactError, ExistsError, DiskError, and TrainingError when the loss stops being a number.
@@ -82,24 +84,30 @@ def train(config: RunConfig, out: Path | str, *, log: Log | None = None, report:
         raise ExistsError(f"{out}: this exists already; remove it, or train into another folder.")
     log = log or open_log(config.log)
     split = SPLITS[config.split](log)
-    encoding = fit(log, split.train)
+    encoding = fit_encoding(log, split.train)
     torch.manual_seed(config.seed)
-    model = build(encoding, name, own, config.item, where="run")
+    item = item_config(config, find(name))
+    model = build(encoding, name, own, item, where="run")
     data = EncodedLog(log, encoding)
     refuse_too_few(data, PROTOCOLS[config.protocol])
     with disk_errors(out, what="run"):
         (out / "checkpoints").mkdir(parents=True)
         (out / "config.toml").write_text(dump(config), encoding="utf-8")
     loop = _Loop(config=config, out=out, model=model, data=data, split=split, report=report)
-    best = loop.run()
+    try:
+        best = loop.run()
+    except BaseException:
+        if loop.best is None:  # nothing to keep, and the next try needs the place
+            shutil.rmtree(out, ignore_errors=True)
+        raise
     bundle = Bundle(
         name=name,
         model=model.eval(),
         encoding=encoding,
         config=own,
-        item=config.item or find(name).Item,
+        item=item,
         past=config.data.past,
-        tie=config.data.tie,
+        tie=PROTOCOLS[config.protocol].tie,
         facts=_facts(config, log, split, best),
     )
     save_bundle(bundle, out / "bundle")
@@ -111,12 +119,12 @@ class _Loop:
 
     def __init__(self, *, config: RunConfig, out: Path, model: Model, data: EncodedLog, split: Split, report: Report | None) -> None:
         self.config, self.out, self.model, self.data, self.split, self.report = config, out, model, data, split, report
-        self.loader = Loader.for_training(data, split.train, config.data, config.seed)
+        self.loader = Loader.for_training(data, split.train, config.data, config.seed, tie=PROTOCOLS[config.protocol].tie)
         self.steps = self.loader.steps(config.train.batch_size)
         rate = config.train.rate
         self.learns = any(parameter.requires_grad for parameter in model.parameters())
         self.optimiser = Optimiser(model, rate, config.train.table_rate or rate, config.train.weight_decay)
-        self.step, self.worse = 0, 0
+        self.step, self.judged, self.worse = 0, 0, 0
         self.best: dict[str, Any] | None = None
         self.losses: list[torch.Tensor] = []
         self.clock = time.perf_counter()
@@ -125,10 +133,15 @@ class _Loop:
         """Until the epochs or the patience end; leaves the best weights in the model."""
         if not self.learns:
             self._validate(0)
-        for epoch in range(self.config.train.epochs if self.learns else 0):
-            if self._epoch(epoch):
+        stopped, last = False, self.config.train.epochs - 1
+        for epoch in range(last + 1 if self.learns else 0):
+            if stopped := self._epoch(epoch):
                 break
-        assert self.best is not None
+        if self.learns and not stopped and self.step != self.judged:  # steps that no validation has seen
+            self._look(last)
+            self._validate(last)
+        if self.best is None:
+            raise TrainingError(f"{self.out}: the run ended before its first validation.")
         checkpoint.load(self.out / "checkpoints" / "best", self.model)
         return self.best
 
@@ -138,6 +151,7 @@ class _Loop:
         self.model.train()
         for batch in self.loader.epoch(epoch, self.config.train.batch_size):
             self.optimiser.zero_grad()
+            batch = batch.to(self.model.device)
             loss = total(self.model(batch), batch)
             loss.backward()  # type: ignore[no-untyped-call]
             self.optimiser.step()
@@ -190,7 +204,7 @@ class _Loop:
             seed=self.config.seed,
             people=wanted.valid_people,
         )
-        value = judged.value(wanted.monitor)
+        value, self.judged = judged.value(wanted.monitor), self.step
         found = {"step": self.step, "epoch": epoch, wanted.monitor: value}
         self._write({"valid": {**found, "protocol": self.config.protocol, "people": judged.people}})
         if self.best is None or value > self.best[wanted.monitor]:
@@ -207,8 +221,6 @@ class _Loop:
                     step=at,
                     steps=self.steps,
                     batch_size=wanted.batch_size,
-                    loss=0.0,
-                    rate=0.0,
                     best=self.best[wanted.monitor],
                     valid=value,
                 )
@@ -219,6 +231,12 @@ class _Loop:
     def _write(self, line: dict[str, Any]) -> None:
         with disk_errors(self.out, what="run"), (self.out / "metrics.jsonl").open("a", encoding="utf-8") as file:
             file.write(json.dumps(line) + "\n")
+
+
+def item_config(config: RunConfig, kind: type[Model]) -> ItemConfig:
+    """What the model asks for, under the keys that the run sets."""
+    given = config.item.model_dump(include=config.item.model_fields_set) if config.item else {}
+    return kind.Item.model_copy(update=given)
 
 
 def _name_and_keys(config: RunConfig) -> tuple[str, dict[str, Any]]:
