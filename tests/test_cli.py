@@ -172,3 +172,19 @@ def test_help(run: Said, command: list[str]) -> None:
     said = run(*command, "--help")
     assert said.status == 0
     assert said.out.startswith("Usage: penchant")
+
+
+def test_bench_shows_what_it_measured(run: Said, monkeypatch: pytest.MonkeyPatch) -> None:
+    from penchant.bench import train
+
+    measured = train.bench_train
+    small = {"users": 50, "items": 40, "categories": 5, "dim": 4, "batch_size": 16}
+    monkeypatch.setattr(train, "bench_train", lambda **given: measured(**given, **small))
+    shown = run("bench", "train", "--rounds", 2, "--steps", 2)
+    assert shown.status == 0, shown.err
+    names = ["din, samples/s", "reference loop, samples/s", "ratio", "step, ms", "its floor, ms", "step over floor"]
+    assert [line[:26].strip() for line in shown.out.splitlines()[:6]] == names
+    assert "batch_size 16" in shown.out.splitlines()[6]
+    said = run("bench", "train", "--rounds", 2, "--steps", 2, "--json").json
+    assert said["ours"]["median"] / said["reference"]["median"] > 0
+    assert said["facts"]["users"] == 50

@@ -244,12 +244,15 @@ def bench_train(*, model: str = "din", rounds: int = 5, steps: int = 20, full: b
     full
         All pasts exactly 50 events long, instead of 9 on average.
     """
+    from penchant import show
     from penchant.bench.train import bench_train as run
 
     with progress() as shown:
         shown.stage("measuring")
         found = run(model=model, rounds=rounds, steps=steps, full=full)
-    _facts(found.as_dict(), json)
+    if json:
+        return _json(found.as_dict())
+    show.bench(_console(), found.as_dict())
 
 
 def main(tokens: list[str] | None = None) -> None:

@@ -55,6 +55,22 @@ def notes(scored: Scored) -> list[str]:
     return lines
 
 
+def bench(console: Console, found: Mapping[str, Any]) -> None:
+    """Samples a second of both loops, their ratio, and the step beside its floor."""
+    facts_of, spread = found["facts"], "{median:>10,.{digits}f}  ({least:,.{digits}f} to {most:,.{digits}f})"
+    floor = f"{found['flops'] / 1e9:.2f} GFLOP at {found['flops_a_second'] / 1e9:.0f} GFLOP/s"
+    rows = {
+        f"{facts_of['model']}, samples/s": spread.format(**found["ours"], digits=0),
+        "reference loop, samples/s": spread.format(**found["reference"], digits=0),
+        "ratio": spread.format(**found["ratio"], digits=2),
+        "step, ms": f"{found['step_seconds'] * 1e3:>10.1f}",
+        "its floor, ms": f"{found['floor_seconds'] * 1e3:>10.1f}  ({floor})",
+        "step over floor": f"{found['step_over_floor']:>10.2f}",
+    }
+    facts(console, rows)
+    console.print(", ".join(f"{name} {value}" for name, value in facts_of.items()), soft_wrap=True, highlight=False, markup=False)
+
+
 def facts(console: Console, rows: Mapping[str, Any]) -> None:
     """Name and value, a line each."""
     width = max(len(name) for name in rows)
