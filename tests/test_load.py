@@ -14,7 +14,8 @@ from hypothesis import strategies as st
 from test_log import PASTS, Pasts, small_log
 
 from penchant.batch import Batch, History
-from penchant.collate import collate, distinct
+from penchant.collate import Pasts as PastFacts
+from penchant.collate import Requests, collate, distinct
 from penchant.config import read
 from penchant.data.fit import fit_encoding
 from penchant.data.load import EncodedLog, LoadConfig, Loader, Tie, ranges
@@ -336,26 +337,27 @@ def test_distinct_keeps_the_shape_of_each_part() -> None:
 
 def test_collate(encoding: Encoding) -> None:
     ints, floats = (lambda *shape: np.zeros(shape, np.int64)), (lambda *shape: np.zeros(shape, np.float32))
-    batch = collate(
-        encoding,
+    requests = Requests(
         user=ints(2, 2),
         user_number=floats(2, 2),
         context=ints(2, 3),
         number=floats(2, 2),
         time=np.array([5, 6]),
         item=np.array([[7, 3], [3, 0]]),
-        past=np.array([9, 7, 9]),
-        past_time=np.array([1, 2, 3]),
-        action=ints(3, 1),
-        action_number=floats(3, 2),
-        length=np.array([0, 3]),
-        other=np.array([4, 5, 4]),
         further=np.array([[2], [9]]),
         further_log_q=-1.5,
-        marked=lambda row: row == 9,
         label=np.array([[1, 0], [0, 1]], np.float32),
         weight=np.array([[1, 1], [1, 0]], np.float32),
     )
+    pasts = PastFacts(
+        item=np.array([9, 7, 9]),
+        time=np.array([1, 2, 3]),
+        action=ints(3, 1),
+        number=floats(3, 2),
+        length=np.array([0, 3]),
+        other=np.array([4, 5, 4]),
+    )
+    batch = collate(encoding, requests, pasts, marked=lambda row: row == 9)
     assert batch.row.tolist() == [0, 2, 3, 4, 5, 7, 9]
     assert batch.known.tolist() == [row != 9 and bool(encoding.catalogue.known[row]) for row in batch.row.tolist()]
     assert batch.known.tolist().count(False) == 2

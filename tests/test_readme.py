@@ -84,4 +84,5 @@ def test_recipes_are_read(recipe: Path) -> None:
 
     config = read(RunConfig, recipe)
     own = dict(config.model)
-    validate(find(own.pop("name")).Config, own, where=recipe.name)
+    kind = find(own.pop("name"))
+    assert isinstance(validate(kind.Config, own, where=recipe.name), kind.Config)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -13,60 +14,67 @@ from penchant.batch import Batch, History, Segments, User
 from penchant.encoding import Bools, Encoding, Floats, Ints
 
 
-def collate(
-    encoding: Encoding,
-    *,
-    user: Ints,
-    user_number: Floats,
-    context: Ints,
-    number: Floats,
-    time: Ints,
-    item: Ints,
-    past: Ints,
-    past_time: Ints,
-    action: Ints,
-    action_number: Floats,
-    length: Ints,
-    other: Ints | None = None,
-    further: Ints | None = None,
-    further_log_q: float | None = None,
-    marked: Callable[[Ints], Bools] | None = None,
-    label: Floats | None = None,
-    weight: Floats | None = None,
-) -> Batch:
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Requests:
+    """Encoded facts of R requests, in catalogue rows."""
+
+    user: Ints  # [R, U]
+    user_number: Floats  # [R, N']
+    context: Ints  # [R, X]
+    number: Floats  # [R, N]
+    time: Ints  # [R] unix milliseconds
+    item: Ints  # [R, C] catalogue rows
+    further: Ints | None = None  # [R, n] catalogue rows
+    further_log_q: float = 0.0
+    label: Floats | None = None  # [R, C]
+    weight: Floats | None = None  # [R, C]
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Pasts:
+    """Encoded facts of E events that R requests come after, end to end."""
+
+    item: Ints  # [E] catalogue rows
+    time: Ints  # [E] unix milliseconds
+    action: Ints  # [E, A]
+    number: Floats  # [E, B]
+    length: Ints  # [R]
+    other: Ints | None = None  # [E] catalogue rows
+
+
+def collate(encoding: Encoding, requests: Requests, pasts: Pasts, *, marked: Callable[[Ints], Bools] | None = None) -> Batch:
     """A Batch of encoded facts, its catalogue rows made distinct.
 
-    user [R, U], user_number [R, N'], context [R, X], number [R, N], time [R] (ms), item [R, C] (catalogue rows).
-    The pasts lie end to end: past [E] (catalogue rows), past_time [E], action [E, A], action_number [E, B], length [R].
-    other [E] and further [R, n] are catalogue rows too.
     marked: which catalogue rows to treat as ids that are not known, beside those that are not.
     """
-    row, places = distinct(encoding.catalogue.size, past, item, *(part for part in (other, further) if part is not None))
+    row, places = distinct(encoding.catalogue.size, pasts.item, requests.item, *_given(pasts.other, requests.further))
     known = encoding.catalogue.known[row]
     if marked is not None:
         known = known & ~marked(row)
     rest = iter(places[2:])
+    history = History(
+        item=_tensor(places[0]),
+        time=_tensor(pasts.time),
+        action=_tensor(pasts.action),
+        number=_tensor(pasts.number),
+        events=Segments.of(_tensor(pasts.length)),
+        other=None if pasts.other is None else _tensor(next(rest)),
+    )
+    further = requests.further
     return Batch(
         row=_tensor(row),
         known=_tensor(known),
-        user=User(code=_tensor(user), number=_tensor(user_number)),
-        context=_tensor(context),
-        number=_tensor(number),
-        time=_tensor(time),
+        user=User(code=_tensor(requests.user), number=_tensor(requests.user_number)),
+        context=_tensor(requests.context),
+        number=_tensor(requests.number),
+        time=_tensor(requests.time),
         item=_tensor(places[1]),
-        shown=torch.zeros(*item.shape, 0, dtype=torch.int64),
-        history=History(
-            item=_tensor(places[0]),
-            time=_tensor(past_time),
-            action=_tensor(action),
-            number=_tensor(action_number),
-            events=Segments.of(_tensor(length)),
-            other=None if other is None else _tensor(next(rest)),
-        ),
+        shown=torch.zeros(*requests.item.shape, 0, dtype=torch.int64),
+        history=history,
         negative=None if further is None else _tensor(next(rest)),
-        negative_log_q=None if further is None else torch.full(further.shape, further_log_q or 0.0),
-        label=None if label is None else _tensor(label),
-        weight=None if weight is None else _tensor(weight),
+        negative_log_q=None if further is None else torch.full(further.shape, requests.further_log_q),
+        label=None if requests.label is None else _tensor(requests.label),
+        weight=None if requests.weight is None else _tensor(requests.weight),
     )
 
 
@@ -88,3 +96,7 @@ def distinct(size: int, *parts: Ints) -> tuple[Ints, list[Ints]]:
 
 def _tensor(value: NDArray[Any]) -> torch.Tensor:
     return torch.from_numpy(np.ascontiguousarray(value))
+
+
+def _given(*parts: Ints | None) -> list[Ints]:
+    return [part for part in parts if part is not None]

@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 
 from penchant.batch import Batch, Memory
 from penchant.bundle import Bundle
-from penchant.collate import collate
+from penchant.collate import Pasts, Requests, collate
 from penchant.encoding import Ints, milliseconds, text
 from penchant.errors import DataError, nearest
 from penchant.nn.model import in_chunks, score_in_chunks
@@ -189,18 +189,19 @@ class Scorer:
         raws = {"user": (profile, 1), "context": (context, 1), "action": (action, len(past))}
         codes = {group: encoding.codes(group, *raw) for group, raw in raws.items()}
         numbers = {group: encoding.scaled(group, *raw) for group, raw in raws.items()}
-        batch = collate(
-            encoding,
+        requests = Requests(
             user=np.concatenate([encoding.users.encode([request.user])[:, None], codes["user"]], axis=1),
             user_number=numbers["user"],
             number=numbers["context"],
             context=np.concatenate([encoding.moment(time), codes["context"]], axis=1),
             time=time,
             item=rows[None],
-            past=self._rows(past),
-            past_time=np.array([milliseconds(event.time) for event in past], dtype=np.int64),
+        )
+        pasts = Pasts(
+            item=self._rows(past),
+            time=np.array([milliseconds(event.time) for event in past], dtype=np.int64),
             action=codes["action"],
-            action_number=numbers["action"],
+            number=numbers["action"],
             length=np.array([len(past)]),
         )
         unknown: list[str] = []
@@ -208,7 +209,7 @@ class Scorer:
             named = [*encoding.schema.named(group, "category"), *encoding.schema.named(group, "number")]
             absent = np.concatenate([(codes[group] == 0).any(0), (numbers[group][:, 1::2] > 0).any(0)])
             unknown += [f"{group}.{name}" for name, one in zip(named, absent.tolist(), strict=True) if one]
-        return batch, tuple(unknown)
+        return collate(encoding, requests, pasts), tuple(unknown)
 
     def _refuse_unknown_fields(self, group: str, given: Mapping[str, Any]) -> None:
         declared = self.encoding.schema.named(group, "category", "number")

@@ -27,7 +27,7 @@ from torch.utils.flop_counter import FlopCounterMode
 from penchant.batch import Batch
 from penchant.bench.reference import REFERENCE, ReferenceLoop
 from penchant.bench.simulate import Made, simulate
-from penchant.collate import collate
+from penchant.collate import Pasts, Requests, collate
 from penchant.encoding import Ints
 from penchant.errors import ConfigError
 from penchant.models import build, find
@@ -140,21 +140,23 @@ class OurLoop:
     def batch(self, request: Ints) -> Batch:
         made = self.made
         past, length = made.past(request)
-        return collate(
-            made.encoding,
+        requests = Requests(
             user=1 + made.person[request, None],
             user_number=np.zeros((len(request), 0), np.float32),
             number=np.zeros((len(request), 0), np.float32),
             context=np.zeros((len(request), 0), np.int64),
             time=made.time[made.start[made.person[request] + 1] - 1] + 1,
             item=made.item[request, None],
-            past=made.event[past],
-            past_time=made.time[past],
-            action=np.zeros((len(past), 0), np.int64),
-            action_number=np.zeros((len(past), 0), np.float32),
-            length=length,
             label=made.label[request, None],
         )
+        pasts = Pasts(
+            item=made.event[past],
+            time=made.time[past],
+            action=np.zeros((len(past), 0), np.int64),
+            number=np.zeros((len(past), 0), np.float32),
+            length=length,
+        )
+        return collate(made.encoding, requests, pasts)
 
     def step(self, request: Ints) -> Tensor:
         """One training step; the loss before it."""

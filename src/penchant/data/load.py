@@ -17,7 +17,7 @@ import numpy as np
 from pydantic import Field as Limits
 
 from penchant.batch import Batch
-from penchant.collate import collate
+from penchant.collate import Pasts, Requests, collate
 from penchant.config import Config
 from penchant.data.draw import Permutation, bits, share
 from penchant.data.fit import attributes, remap
@@ -179,26 +179,27 @@ class Loader:
         user, time = log.user_of(position), np.asarray(log.events["time"])[position]
         past, length = data.past(position, self.config.past, self.tie)
         other = self._draw(np.repeat(user, length), past + np.repeat(position << 20, length), epoch or 0, 1)[:, 0] if self.others else None
-        return collate(
-            data.encoding,
+        requests = Requests(
             user=data.user[user],
             user_number=data.user_number[user],
             number=data.numbers("context", position),
             context=data.context(position, time),
             time=time,
             item=item,
-            past=data.rows(past),
-            past_time=np.asarray(log.events["time"])[past],
-            action=data.codes("action", past),
-            action_number=data.numbers("action", past),
-            length=length,
-            other=other,
             further=further,
-            further_log_q=None if further is None or self.negatives is None else -float(np.log(len(self.negatives.pool))),
-            marked=None if epoch is None else partial(self._marked, epoch),
+            further_log_q=0.0 if self.negatives is None else -float(np.log(len(self.negatives.pool))),
             label=label,
             weight=weight,
         )
+        pasts = Pasts(
+            item=data.rows(past),
+            time=np.asarray(log.events["time"])[past],
+            action=data.codes("action", past),
+            number=data.numbers("action", past),
+            length=length,
+            other=other,
+        )
+        return collate(data.encoding, requests, pasts, marked=None if epoch is None else partial(self._marked, epoch))
 
     def _marked(self, epoch: int, row: Ints) -> Bools:
         """bool, the rows whose ids this epoch treats as UNKNOWN."""

@@ -74,15 +74,16 @@ class Judged:
             found[metric] = self.value(metric)
             intervals[metric] = bootstrap(self.each(metric), resamples=resamples, seed=self.seed)
         if self.score is not None:
-            found["auc"], intervals["auc"] = self._pooled(resamples)
+            found["auc"], intervals["auc"] = _pooled(self.score, min(resamples, 100), self.seed)
         return {**found, "intervals": {name: [interval.low, interval.high] for name, interval in intervals.items()}}
 
-    def _pooled(self, resamples: int) -> tuple[float, Interval]:
-        assert self.score is not None
-        label = np.zeros(self.score.shape)
-        label[:, 0] = 1
-        flat, group = self.score.reshape(-1), np.repeat(np.arange(self.people), self.score.shape[1])
-        return auc(flat, label.reshape(-1)), bootstrap_auc(flat, label.reshape(-1), group, resamples=min(resamples, 100), seed=self.seed)
+
+def _pooled(score: Floats, resamples: int, seed: int) -> tuple[float, Interval]:
+    """AUC over all people's candidates together, the judged event of each standing first, and its interval."""
+    label = np.zeros(score.shape)
+    label[:, 0] = 1
+    flat, group = score.reshape(-1), np.repeat(np.arange(len(score)), score.shape[1])
+    return auc(flat, label.reshape(-1)), bootstrap_auc(flat, label.reshape(-1), group, resamples=resamples, seed=seed)
 
 
 def parse_metric(metric: str) -> tuple[str, int | None]:
