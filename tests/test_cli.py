@@ -123,11 +123,11 @@ def test_recommend(run: Said, trained: Path) -> None:
     said = run("recommend", trained, "--user", "u7", "-k", 4, "--json").json
     assert len(said["items"]) == 4
     assert {"item", "title", "logit", "because"} == set(said["items"][0])
-    assert len(said["items"][0]["because"]) == 3
+    assert all(len(item["because"]) <= 3 for item in said["items"])
     shown = run("recommend", trained, "--user", "u7", "-k", 4).out
     for place, item in enumerate(said["items"], start=1):
         assert f"{place:3}. {item['title']}  ({item['logit']:+.2f})\n" in shown
-    assert "because of Item " in shown
+    assert ("because of Item " in shown) == any(item["because"] for item in said["items"])
     nobody = run("recommend", trained, "--user", "U7")
     assert (nobody.status, nobody.out) == (2, "")
     assert nobody.err.startswith("penchant: user 'U7' is not in ")

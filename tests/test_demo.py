@@ -35,7 +35,7 @@ def test_demo(real_data: Path, tmp_path: Path) -> None:
     assert found["difference"]["significant"] == (found["difference"]["interval"][0] > 0 or found["difference"]["interval"][1] < 0)
     items = found["recommended"]["items"]
     assert len(items) == 10
-    assert all(item["title"] and len(item["because"]) == 3 for item in items)
+    assert all(item["title"] and item["because"] for item in items)
     assert json.loads((tmp_path / found["report"]).read_text()) == found
     assert load_bundle(tmp_path / found["bundle"]).name == "din"
     again = subprocess.run(words, cwd=tmp_path, env=environment, capture_output=True, text=True, check=False)

@@ -102,7 +102,7 @@ def test_recommend_is_the_best_of_score(scorer: Scorer, log: Log) -> None:
     assert top.title[0] == f"Item {top.item[0][1:]}"
 
 
-def test_reasons_are_the_events_of_greatest_say(bundle: Bundle, scorer: Scorer, log: Log) -> None:
+def test_reasons_are_the_events_that_spoke_most_for_an_item(bundle: Bundle, scorer: Scorer, log: Log) -> None:
     request = request_now(log, user_number(log, "u7"))
     scored = scorer.score(request, ["i5", "i6"], reasons=3)
     if bundle.name in ("popularity", "mf"):
@@ -110,9 +110,10 @@ def test_reasons_are_the_events_of_greatest_say(bundle: Bundle, scorer: Scorer, 
         return
     last = [str(event.item) for event in request.past[-PAST:]]
     for reasons in scored.reasons:
-        assert len(reasons) == 3
+        assert len(reasons) <= 3
         assert all(reason.item in last and reason.title == f"Item {reason.item[1:]}" for reason in reasons)
-        assert [abs(r.say) for r in reasons] == sorted((abs(r.say) for r in reasons), reverse=True)
+        assert [r.say for r in reasons] == sorted((r.say for r in reasons), reverse=True)
+        assert all(r.say > 0 for r in reasons)
 
 
 def test_an_item_that_arrives_is_scored_by_its_attributes(bundle: Bundle) -> None:

@@ -47,7 +47,7 @@ class Scored:
     unknown_user: bool
     unknown_items: tuple[str, ...]  # candidates and events not in the catalogue, or without training rows
     unknown_values: tuple[str, ...]  # fields of which a value was absent or never seen: "user.town", "action.rating"
-    reasons: tuple[tuple[Reason, ...], ...] = ()  # [C] the events with the greatest say on each, when asked for
+    reasons: tuple[tuple[Reason, ...], ...] = ()  # [C] the events that spoke most for each, when asked for
 
     @property
     def probability(self) -> NDArray[np.float64]:
@@ -220,7 +220,7 @@ class Scorer:
                 )
 
     def _reasons(self, past: Sequence[Event], say: NDArray[np.float32], most: int) -> tuple[Reason, ...]:
-        order = np.argsort(-np.abs(say), kind="stable")[:most]
+        order = [at for at in np.argsort(-say, kind="stable")[:most] if say[at] > 0]
         titles, rows = self.encoding.catalogue.title, self._rows(past)
         return tuple(
             Reason(item=text(past[at].item), title=titles[rows[at]], time=milliseconds(past[at].time), say=float(say[at])) for at in order
