@@ -43,7 +43,7 @@ types: $(READY)  ## mypy, strict, over src
 	@$(BIN)/mypy --no-error-summary
 
 bench: $(READY)  ## speed against a stated baseline
-	@$(BIN)/penchant bench
+	@$(BIN)/penchant bench train
 
 clean:  ## remove .venv, caches and builds
 	@rm -rf .venv .pytest_cache .mypy_cache .ruff_cache .hypothesis build dist

@@ -178,7 +178,11 @@ class Loader:
         data, log = self.data, self.data.log
         user, time = log.user_of(position), np.asarray(log.events["time"])[position]
         past, length = data.past(position, self.config.past, self.tie)
-        other = self._draw(np.repeat(user, length), past + np.repeat(position << 20, length), epoch or 0, 1)[:, 0] if self.others else None
+        other = (
+            self._draw(np.repeat(user, length), bits(np.repeat(position, length), past).view(np.int64), epoch or 0, 1)[:, 0]
+            if self.others
+            else None
+        )
         requests = Requests(
             user=data.user[user],
             user_number=data.user_number[user],

@@ -34,6 +34,8 @@ from penchant.nn.person import Past, Person
 
 
 class DINConfig(Config):
+    """Widths and variants."""
+
     attention: tuple[int, ...] = Limits((80, 40), min_length=1)
     attention_activation: Activation = "dice"
     head: tuple[int, ...] = Limits((200, 80), min_length=1)
@@ -44,6 +46,8 @@ class DINConfig(Config):
 
 
 class DIN(Model):
+    """Deep Interest Network; `explain` gives each event's weight, which is not normalised unless `normalize` says so."""
+
     Config = DINConfig
 
     def __init__(self, encoding: Encoding, item: ItemEncoder, config: DINConfig = DINConfig()) -> None:

@@ -21,10 +21,14 @@ from penchant.nn.model import Model
 
 
 class MFConfig(Config):
+    """How the people's vectors start; their width is the items'."""
+
     std: float = Limits(0.1, gt=0)  # of the normal distribution that the people's vectors start from
 
 
 class MF(Model):
+    """Matrix factorisation. It looks at no past, so it explains nothing."""
+
     Config = MFConfig
     Item = ItemConfig(attributes=False, std=0.1)
 

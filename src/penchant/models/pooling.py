@@ -24,6 +24,8 @@ from penchant.nn.person import Past, Person
 
 
 class PoolingConfig(Config):
+    """Widths."""
+
     head: tuple[int, ...] = Limits((200, 80), min_length=1)
     activation: Activation = "dice"
     profile: int = Limits(8, ge=1)  # width of each field of profile and moment
@@ -31,6 +33,8 @@ class PoolingConfig(Config):
 
 
 class Pooling(Model):
+    """Mean of the past; `explain` gives each of n events the say 1 / n."""
+
     Config = PoolingConfig
 
     def __init__(self, encoding: Encoding, item: ItemEncoder, config: PoolingConfig = PoolingConfig()) -> None:

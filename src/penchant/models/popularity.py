@@ -13,10 +13,12 @@ from penchant.nn.model import Model
 
 
 class PopularityConfig(Config):
-    pass
+    """There is nothing to choose."""
 
 
 class Popularity(Model):
+    """The logarithm of one more than an item's positive training events. It learns nothing, and ignores the item encoder."""
+
     Config = PopularityConfig
 
     def __init__(self, encoding: Encoding, item: ItemEncoder, config: PopularityConfig = PopularityConfig()) -> None:
@@ -28,7 +30,7 @@ class Popularity(Model):
 
 
 class _LogCount(nn.Module):
-    """log(1 + training events) of catalogue rows: [M, 1]."""
+    """log(1 + positive training events) of catalogue rows: [M, 1]."""
 
     count: Tensor
     dim = 1
