@@ -81,6 +81,14 @@ def test_a_run_that_fails_before_its_first_validation_leaves_nothing(log: Log, t
     assert list(tmp_path.iterdir()) == []
 
 
+def test_a_run_that_has_nothing_to_learn_leaves_nothing(log: Log, tmp_path: Path) -> None:
+    settings = config(log).model_copy(update={"data": LoadConfig(negatives=0)})
+    with pytest.raises(ConfigError) as fault:
+        fit(settings, tmp_path / "run")
+    assert str(fault.value) == "data.negatives is 0, but every training event is a positive: there is nothing to tell them from."
+    assert list(tmp_path.iterdir()) == []
+
+
 def test_the_last_steps_are_validated_too(log: Log, tmp_path: Path) -> None:
     settings = config(log).model_copy(update={"train": TrainConfig(epochs=2, batch_size=64, valid_every=10_000)})
     run = fit(settings, tmp_path / "run")

@@ -90,11 +90,11 @@ def fit(config: RunConfig, out: Path | str, *, log: Log | None = None, report: R
     model = build(encoding, name, own, item, where="run")
     data = EncodedLog(log, encoding)
     refuse_too_few(data, PROTOCOLS[config.protocol])
-    with disk_errors(out, what="run"):
-        (out / "checkpoints").mkdir(parents=True)
-        (out / "config.toml").write_text(dump(config), encoding="utf-8")
     loop = _Loop(config=config, out=out, model=model, data=data, split=split, report=report)
     try:
+        with disk_errors(out, what="run"):
+            (out / "checkpoints").mkdir(parents=True)
+            (out / "config.toml").write_text(dump(config), encoding="utf-8")
         best = loop.run()
     except BaseException:
         if loop.best is None:  # nothing to keep, and the next try needs the place
