@@ -542,3 +542,11 @@ def test_several_values_keep_the_first(tmp_path: Path) -> None:
     assert log.values["item.tags"].to_pylist() == ["x", "y"]
     assert log.items.column("item.tags").to_pylist() == [[1, 2], [], [2]]
     assert log.manifest["items_with_values_cut"] == 1
+
+
+@pytest.mark.parametrize(("text", "line"), [("user\nu0\n\nu1\n", 3), ("user\nu0\nu1\n\n", 4)])
+def test_a_blank_line_of_a_file_of_one_column_is_an_empty_value(tmp_path: Path, text: str, line: int) -> None:
+    files = {"events.csv": HEADER + f"u0,b,{NOW}\n", "users.csv": text}
+    with pytest.raises(DataError) as caught:
+        made(tmp_path, files, schema_of(users={"file": "users.csv"}))
+    assert str(caught.value) == f"users.csv: column 'user' is empty in 1 row: line {line}: None."

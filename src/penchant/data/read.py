@@ -129,10 +129,11 @@ def _refuse(rows: Rows, here: str, bad: str, what: str) -> None:
 def _lines(path: Path, table: Table, rows: Sequence[int]) -> list[int]:
     """The line that each of `rows` (from 0, ascending) begins at: lines may be blank, and a text in quotes may have several."""
     found, row, begin = [], 0 if table.columns else -1, 1
+    blank_is_a_row = len(table.columns or _header(path, table)) == 1  # an empty value of the one column
     with path.open(encoding=table.encoding, newline="") as file:
         reader = csv.reader(file, delimiter=table.separator[0])
         for cells in reader:
-            if cells:
+            if cells or blank_is_a_row:
                 found += [begin] * (row in rows)
                 row += 1
             begin = reader.line_num + 1
