@@ -47,7 +47,6 @@ class EncodedLog:
         self.item: Ints = encoding.catalogue.items.encode(log.items.column("id"))  # [I] the catalogue row of each item of the Log
         codes, self.user_number = attributes(log, "user", schema, encoding.vocabularies, encoding.scales)
         self.user: Ints = np.concatenate([encoding.users.encode(log.users.column("id"))[:, None], codes], axis=1)  # [U, 1 + F]
-        names = [f"{group}.{name}" for group in ("action", "context") for name in schema.named(group, "category")]
         names = [f"{g}.{n}" for g in ("action", "context") for n in schema.named(g, "category")]
         self._ids = {name: remap(log, encoding.vocabularies, name) for name in names if name in log.values}
 
@@ -178,11 +177,7 @@ class Loader:
         data, log = self.data, self.data.log
         user, time = log.user_of(position), np.asarray(log.events["time"])[position]
         past, length = data.past(position, self.config.past, self.tie)
-        other = (
-            self._draw(np.repeat(user, length), bits(np.repeat(position, length), past).view(np.int64), epoch or 0, 1)[:, 0]
-            if self.others
-            else None
-        )
+        other = self._others(position, user, past, length, epoch or 0) if self.others else None
         requests = Requests(
             user=data.user[user],
             user_number=data.user_number[user],
@@ -208,6 +203,11 @@ class Loader:
     def _marked(self, epoch: int, row: Ints) -> Bools:
         """bool, the rows whose ids this epoch treats as UNKNOWN."""
         return share(bits(self.seed, epoch, UNKNOWN_IDS, row)) < self.config.unknown
+
+    def _others(self, position: Ints, user: Ints, past: Ints, length: Ints, epoch: int) -> Ints:
+        """int64 [E], an item not chosen for each event of each past, a function of (seed, epoch, example, event)."""
+        event = bits(np.repeat(position, length), past).view(np.int64)
+        return self._draw(np.repeat(user, length), event, epoch, 1)[:, 0]
 
     def _draw(self, user: Ints, example: Ints, epoch: int, count: int) -> Ints:
         if not count or self.negatives is None:
