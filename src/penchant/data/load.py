@@ -77,6 +77,12 @@ class EncodedLog:
         return np.concatenate([self.encoding.moment(time), self.codes("context", position)], axis=1)
 
     @cached_property
+    def seen(self) -> Seen:
+        """Which catalogue rows each person ever chose, in the whole Log."""
+        chosen = np.flatnonzero(self.log.positive)
+        return Seen(self.log.user_of(chosen), self.rows(chosen), users=len(self.log.users), rows=self.encoding.catalogue.size)
+
+    @cached_property
     def _past(self) -> tuple[Ints, Ints] | None:
         """Where only positives make up a past: their positions, and how many stand before each event."""
         if self.encoding.schema.events.past == "all" or self.log.positive.all():

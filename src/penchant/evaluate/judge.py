@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from penchant.batch import Batch
 from penchant.data.draw import bits
 from penchant.data.load import EncodedLog, LoadConfig, Loader
-from penchant.data.negatives import Seen, Uniform
+from penchant.data.negatives import Uniform
 from penchant.data.split import Split
 from penchant.encoding import Bools, Floats, Ints
 from penchant.errors import ConfigError, DataError, TrainingError, unknown_name
@@ -178,17 +178,15 @@ def refuse_too_few(data: EncodedLog, protocol: Protocol) -> None:
 
 def _others(data: EncodedLog, count: int, seed: int) -> Uniform:
     """Draws of items with events that a person never chose, at least `count` for everybody."""
-    log, chosen = data.log, np.flatnonzero(data.log.positive)
-    seen = Seen(log.user_of(chosen), data.rows(chosen), users=len(log.users), rows=data.encoding.catalogue.size)
     rows = pool(data)
-    left = len(rows) - seen.count
+    left = len(rows) - data.seen.count
     worst = int(left.argmin())
     if left[worst] < count:
         raise ConfigError(
-            f"{count} items that a person never chose were wanted as candidates; person {log.users.column('id')[worst].as_py()!r} has only "
+            f"{count} items that a person never chose were wanted as candidates; person {data.log.users.column('id')[worst].as_py()!r} has only "
             f"{left[worst]} left of {len(rows):,}. Judge by loo-full."
         )
-    return Uniform(pool=rows, seen=seen, seed=seed)
+    return Uniform(pool=rows, seen=data.seen, seed=seed)
 
 
 def _whole(model: Model, loader: Loader, items: torch.Tensor, progress: Progress | None) -> Ranks:
