@@ -25,11 +25,11 @@ from penchant.train.loop import Report, fit
 
 PERSON = "42"
 BUDGET = TrainConfig(epochs=4, batch_size=256, patience=2)  # pooling and din share it; mf, being far quicker, has its own
-MODELS: dict[str, dict[str, Any]] = {
-    "popularity": {},
-    "mf": {"train": TrainConfig(epochs=20, batch_size=256, rate=3e-3, patience=3)},
-    "pooling": {},
-    "din": {},
+BUDGETS = {
+    "popularity": BUDGET,
+    "mf": TrainConfig(epochs=20, batch_size=256, rate=3e-3, patience=3),
+    "pooling": BUDGET,
+    "din": BUDGET,
 }
 
 
@@ -78,9 +78,9 @@ def _demo(out: Path, say: Callable[[str], None], report: Report | None) -> Demo:
     say(f"preparing {got.events:,} events from {got.place}")
     log = prepare(out / "raw", out / "log")
     protocol, judged = PROTOCOLS["loo-99"], {}
-    for name, own in MODELS.items():
+    for name, budget in BUDGETS.items():
         say(f"training {name}")
-        config = RunConfig(log=str(out / "log"), model={"name": name}, train=own.get("train", BUDGET))
+        config = RunConfig(log=str(out / "log"), model={"name": name}, train=budget)
         run = fit(config, out / "runs" / name, log=log, report=report)
         judged[name] = evaluate(run.bundle, log, protocol)
     say("recommending")
