@@ -9,7 +9,6 @@
     ├── ArtefactError      RuntimeError   a Log, a checkpoint or a bundle that is not whole, or not of this version
     ├── FetchError         RuntimeError   a public data set that could not be had from any of its places
     ├── DiskError          RuntimeError   no room, or no right, to write
-    ├── MissingExtraError  RuntimeError   an optional library that is not installed
     └── TrainingError      RuntimeError   a run that cannot go on
 
 A message says where, what came, what was wanted, and the nearest good choice.
@@ -58,10 +57,6 @@ class FetchError(PenchantError, RuntimeError):
 
 class DiskError(PenchantError, RuntimeError):
     """No room, or no right, to write where something was to be written."""
-
-
-class MissingExtraError(PenchantError, RuntimeError):
-    """An optional library that is not installed."""
 
 
 class TrainingError(PenchantError, RuntimeError):
