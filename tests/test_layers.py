@@ -32,7 +32,7 @@ MAY = {
     "bench": (*CONTRACT, "nn", "models", "data", "train"),
     "demo": (*CONTRACT, "models", "bundle", "scorer", "data", "evaluate", "train"),
     "show": ("scorer",),
-    "progress": ("train",),
+    "progress": ("train", "bench"),
     "cli": (*CONTRACT, "models", "bundle", "scorer", "data", "evaluate", "train", "bench", "demo", "show", "progress"),
     "__init__": (*CONTRACT, "nn", "models", "bundle", "scorer", "data", "evaluate", "train"),
 }

@@ -249,7 +249,7 @@ def bench_train(*, model: str = "din", rounds: int = 5, steps: int = 20, full: b
 
     with progress() as shown:
         shown.stage("measuring")
-        found = run(model=model, rounds=rounds, steps=steps, full=full)
+        found = run(model=model, rounds=rounds, steps=steps, full=full, report=shown.measured)
     if json:
         return _json(found.as_dict())
     show.bench(_console(), found.as_dict())

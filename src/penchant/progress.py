@@ -10,6 +10,7 @@ from rich.console import Console
 from rich.status import Status
 
 if TYPE_CHECKING:
+    from penchant.bench.train import Round
     from penchant.train.loop import Progress
 
 
@@ -34,6 +35,11 @@ class Shown:
             left = (at.steps - at.step) * at.batch_size / max(at.rate, 1e-9)
             where = f"epoch {at.epoch + 1}, step {at.step}/{at.steps}, loss {at.loss:.4f}"
             self._status.update(f"{self._stage}: {where}, {at.rate:,.0f} examples/s, {left:.0f} s left of the epoch")
+
+    def measured(self, at: Round) -> None:
+        """How far a benchmark is."""
+        if self._status:
+            self._status.update(f"{self._stage}: round {at.number} of {at.rounds}, {at.ours:,.0f} against {at.reference:,.0f} samples/s")
 
     def judged(self, done: int, people: int) -> None:
         if self._status:
