@@ -183,8 +183,8 @@ def _others(data: EncodedLog, count: int, seed: int) -> Uniform:
     worst = int(left.argmin())
     if left[worst] < count:
         raise ConfigError(
-            f"{count} items that a person never chose were wanted as candidates; person {data.log.users.column('id')[worst].as_py()!r} has only "
-            f"{left[worst]} left of {len(rows):,}. Judge by loo-full."
+            f"{count} items that a person never chose were wanted as candidates; "
+            f"person {data.log.users.column('id')[worst].as_py()!r} has only {left[worst]} left of {len(rows):,}. Judge by loo-full."
         )
     return Uniform(pool=rows, seen=data.seen, seed=seed)
 
