@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -28,3 +28,15 @@ def write_batch(path: Path, columns: Mapping[str, Any]) -> None:
     batch = pa.RecordBatch.from_arrays(arrays, names=list(columns))
     with pa.OSFile(str(path), "wb") as sink, pa.ipc.new_file(sink, batch.schema) as writer:
         writer.write_batch(batch)
+
+
+def write_texts(path: Path, texts: Mapping[str, Sequence[str] | pa.Array]) -> None:
+    """Lists of text by name, a row each."""
+    listed = [text.to_pylist() if isinstance(text, pa.Array) else list(text) for text in texts.values()]
+    write_batch(path, {"name": pa.array(list(texts), pa.string()), "values": pa.array(listed, pa.list_(pa.string()))})
+
+
+def read_texts(path: Path) -> dict[str, pa.StringArray]:
+    """What `write_texts` wrote. Raises ArtefactError."""
+    stored = map_batch(path)
+    return {name: listed.values for name, listed in zip(stored.column("name").to_pylist(), stored.column("values"), strict=True)}

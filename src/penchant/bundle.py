@@ -26,7 +26,7 @@ from pydantic import Field as Limits
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 
-from penchant.arrow import map_batch, write_batch
+from penchant.arrow import map_batch, read_texts, write_batch, write_texts
 from penchant.config import Config, dump, read
 from penchant.encoding import Catalogue, Encoding, Scale, Vocabulary
 from penchant.errors import ArtefactError, PenchantError
@@ -84,9 +84,8 @@ def save_bundle(bundle: Bundle, folder: Path | str) -> None:
         shape = _BundleConfig(name=bundle.name, past=bundle.past, tie=bundle.tie, model=dict(bundle.config), item=bundle.item)
         (draft / "bundle.toml").write_text(dump(shape), encoding="utf-8")
         (draft / "schema.toml").write_text(dump(encoding.schema), encoding="utf-8")
-        vocabularies = {"users": encoding.users, **encoding.vocabularies}
-        listed = pa.array([vocabulary.values.to_pylist() for vocabulary in vocabularies.values()], pa.list_(pa.string()))
-        write_batch(draft / "vocabularies.arrow", {"name": pa.array(list(vocabularies), pa.string()), "values": listed})
+        texts = {name: vocabulary.values for name, vocabulary in {"users": encoding.users, **encoding.vocabularies}.items()}
+        write_texts(draft / "vocabularies.arrow", texts)
         write_batch(draft / "catalogue.arrow", _columns(encoding.catalogue))
         (draft / "scales.json").write_text(
             json.dumps({n: asdict(s) for n, s in encoding.scales.items()}, indent=1) + "\n", encoding="utf-8"
@@ -134,9 +133,7 @@ def load_bundle(folder: Path | str) -> Bundle:
 
 
 def _encoding(folder: Path) -> Encoding:
-    stored = map_batch(folder / "vocabularies.arrow")
-    names, values = stored.column("name").to_pylist(), stored.column("values")
-    vocabularies = {name: Vocabulary(listed.values) for name, listed in zip(names, values, strict=True)}
+    vocabularies = {name: Vocabulary(values) for name, values in read_texts(folder / "vocabularies.arrow").items()}
     scales = json.loads((folder / "scales.json").read_text(encoding="utf-8"))
     return Encoding(
         schema=read_schema(folder / "schema.toml"),

@@ -22,7 +22,7 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from penchant.arrow import map_batch
+from penchant.arrow import map_batch, read_texts
 from penchant.encoding import Ints
 from penchant.files import read_manifest
 from penchant.schema import Schema, read_schema
@@ -79,7 +79,6 @@ def open_log(folder: Path | str) -> Log:
     manifest = read_manifest(folder, kind=KIND, version=VERSION, files=FILES)
     schema = read_schema(folder / "schema.toml")
     events = map_batch(folder / "events.arrow")
-    values = map_batch(folder / "values.arrow")
     return Log(
         folder=folder,
         schema=schema,
@@ -87,9 +86,5 @@ def open_log(folder: Path | str) -> Log:
         events={name: events.column(name).to_numpy(zero_copy_only=True) for name in events.schema.names},
         users=map_batch(folder / "users.arrow"),
         items=map_batch(folder / "items.arrow"),
-        values=_by_field(values),
+        values=read_texts(folder / "values.arrow"),
     )
-
-
-def _by_field(values: pa.RecordBatch) -> dict[str, pa.StringArray]:
-    return {field: listed.values for field, listed in zip(values.column("field").to_pylist(), values.column("values"), strict=True)}

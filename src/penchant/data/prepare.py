@@ -27,7 +27,7 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from penchant import files
-from penchant.arrow import write_batch
+from penchant.arrow import write_batch, write_texts
 from penchant.config import dump
 from penchant.data import read
 from penchant.data.log import KIND, VERSION, Log, open_log
@@ -106,8 +106,7 @@ def _write(connection: Connection, schema: Schema, source: Path, draft: Path, sp
     item_columns = {"id": item_ids} | _side_columns("item", schema, schema.items, items, item_ids, values)
     write_batch(draft / "users.arrow", user_columns)
     write_batch(draft / "items.arrow", item_columns)
-    listed = pa.array(list(values.values()), pa.list_(pa.string())) if values else pa.array([], pa.list_(pa.string()))
-    write_batch(draft / "values.arrow", {"field": pa.array(list(values), pa.string()), "values": listed})
+    write_texts(draft / "values.arrow", values)
     return {
         "rows": events,
         "events": count,
