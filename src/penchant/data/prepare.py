@@ -44,7 +44,7 @@ def prepare(source: Path | str, out: Path | str, schema: Schema | None = None, *
 
     schema: what the columns mean; by default `source`/schema.toml.
     memory: what duckdb may use for sorting and joining, such as "500MB"; beyond it spills beside `out`.
-    Raises SchemaError, DataError, ExistsError, DiskError; nothing half-written stays behind.
+    Raises SchemaError, DataError, ConfigError (memory), ExistsError, DiskError; nothing half-written stays behind.
     """
     source, out = Path(source), Path(out)
     schema = schema or read_schema(source / "schema.toml")

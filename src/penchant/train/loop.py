@@ -74,7 +74,8 @@ class Run:
 def fit(config: RunConfig, out: Path | str, *, log: Log | None = None, report: Report | None = None) -> Run:
     """Runs `config` into the new folder `out`; the same config and Log give the same bits.
 
-    Raises ConfigError, ArtefactError, ExistsError, DiskError, and TrainingError when the loss stops being a number.
+    Raises ConfigError, UnknownNameError (model, metric), ArtefactError, DataError (nobody to judge by), ExistsError, DiskError,
+    and TrainingError when the loss stops being a number.
     """
     out, begun = Path(out), time.perf_counter()
     name, own = _name_and_keys(config)
