@@ -119,7 +119,7 @@ def warm(name: str, loader: Loader) -> Model:
     return model.eval()
 
 
-def close(actual: Tensor, expected: Tensor) -> None:
+def assert_near(actual: Tensor, expected: Tensor) -> None:
     assert_close(actual, expected, rtol=1e-4, atol=1e-5)
 
 
@@ -136,7 +136,7 @@ def same_memory(actual: Memory, expected: Memory) -> None:
     for one, other in ((actual.each, expected.each), (actual.whole, expected.whole)):
         assert one.keys() == other.keys()
         for name in one:
-            close(one[name].float(), other[name].float())
+            assert_near(one[name].float(), other[name].float())
 
 
 def no_past(requests: int, like: History) -> History:
@@ -183,19 +183,19 @@ def test_alone_is_together(name: str, loader: Loader) -> None:
     whole = model(batch, explain=True)
     for r in range(batch.requests):
         alone = model(batch.take(torch.tensor([r])), explain=True)
-        close(alone.logit, whole.logit[r : r + 1])
+        assert_near(alone.logit, whole.logit[r : r + 1])
         mine = batch.history.events.row == r
         for field in ("attention", "member"):
             if getattr(whole, field) is not None:
-                close(getattr(alone, field), getattr(whole, field)[mine])
+                assert_near(getattr(alone, field), getattr(whole, field)[mine])
         if whole.interest is not None:
-            close(alone.interest, whole.interest[r : r + 1])
+            assert_near(alone.interest, whole.interest[r : r + 1])
 
 
 @every_model
 def test_the_order_of_a_batch_changes_nothing(name: str, loader: Loader) -> None:
     model, batch, order = warm(name, loader), of(loader, RAGGED), torch.tensor([6, 5, 3, 0, 1, 4, 2])
-    close(model(batch.take(order)).logit, model(batch).logit[order])
+    assert_near(model(batch.take(order)).logit, model(batch).logit[order])
 
 
 @every_model
@@ -204,18 +204,18 @@ def test_many_candidates_are_one_at_a_time(name: str, loader: Loader) -> None:
     whole, items, memory = model(batch, explain=True), items_of(model, batch), read(model, batch)
     for c in range(batch.item.shape[1]):
         one = model.score(items, memory, batch.candidates(slice(c, c + 1)), explain=True)
-        close(one.logit, whole.logit[:, c : c + 1])
+        assert_near(one.logit, whole.logit[:, c : c + 1])
         if whole.attention is not None:
-            close(one.attention, whole.attention[:, c : c + 1])
+            assert_near(one.attention, whole.attention[:, c : c + 1])
     index = torch.randint(batch.item.shape[1], (batch.requests, 9))
-    close(model.score(items, memory, batch.candidates(index)).logit, whole.logit.gather(1, index))
+    assert_near(model.score(items, memory, batch.candidates(index)).logit, whole.logit.gather(1, index))
 
 
 @every_model
 @pytest.mark.parametrize("budget", [1, 100_000, 64 << 20])
 def test_chunks_change_nothing(name: str, budget: int, loader: Loader) -> None:
     model, batch = warm(name, loader), of(loader, RAGGED)
-    close(score_in_chunks(model, items_of(model, batch), read(model, batch), batch, budget=budget), model(batch).logit)
+    assert_near(score_in_chunks(model, items_of(model, batch), read(model, batch), batch, budget=budget), model(batch).logit)
 
 
 @every_model
@@ -226,8 +226,8 @@ def test_the_whole_catalogue_may_be_asked_about(name: str, loader: Loader) -> No
     logit = model(batch).logit
     assert logit.isfinite().all()
     some = loader.assemble(position, np.broadcast_to(everything[[0, 5, 40]], (len(position), 3)))
-    close(model(some).logit, logit[:, [0, 5, 40]])
-    close(score_in_chunks(model, items_of(model, batch), read(model, batch), batch, budget=1_000_000), logit)
+    assert_near(model(some).logit, logit[:, [0, 5, 40]])
+    assert_near(score_in_chunks(model, items_of(model, batch), read(model, batch), batch, budget=1_000_000), logit)
 
 
 # ----------------------------------------------------------------------------------------------------------------- memory
@@ -266,7 +266,7 @@ def test_kept_memories_join_and_answer_new_questions(name: str, loader: Loader) 
     item = np.random.default_rng(0).integers(0, loader.data.encoding.catalogue.size, (len(position), 12))
     batch = loader.assemble(position, item)
     asked = replace(batch, history=no_past(batch.requests, batch.history))
-    close(model.score(items_of(model, batch), memory, asked).logit, model(batch).logit)
+    assert_near(model.score(items_of(model, batch), memory, asked).logit, model(batch).logit)
     assert memory.bytes > 0
 
 
@@ -299,7 +299,7 @@ def test_nothing_but_a_request_s_own_is_read(name: str, loader: Loader) -> None:
             negative=None,
             label=None,
         )
-        close(model.score(items, model.read(items, alone.user, history), alone).logit[r], whole.logit[r])
+        assert_near(model.score(items, model.read(items, alone.user, history), alone).logit[r], whole.logit[r])
 
 
 # --------------------------------------------------------------------------------------------------------------- learning
@@ -472,14 +472,14 @@ def test_the_next_item_loss_of_each_alone_adds_up(loader: Loader) -> None:
     model, batch = make("dien", loader).train(), of(loader, [4, 0, 7, 2, 1, 9])
     later = (batch.history.events.sizes - 1).clamp(min=0).float()
     each = torch.stack([model(batch.take(torch.tensor([r]))).losses["next"] for r in range(batch.requests)])
-    close((each * later).sum() / later.sum(), model(batch).losses["next"])
+    assert_near((each * later).sum() / later.sum(), model(batch).losses["next"])
 
 
 def test_the_interest_loss_of_each_alone_adds_up(loader: Loader) -> None:
     model, batch = make("iacn mf", loader).train(), of(loader, [4, 0, 7, 2, 1, 9])
     counts = (batch.history.events.sizes > 0).float()
     each = torch.stack([model(batch.take(torch.tensor([r]))).losses["interest"] for r in range(batch.requests)])
-    close((each * counts).sum() / counts.sum(), model(batch).losses["interest"])
+    assert_near((each * counts).sum() / counts.sum(), model(batch).losses["interest"])
 
 
 @pytest.mark.parametrize("delta", [0.0, 0.3, 1.0])
@@ -495,10 +495,10 @@ def test_iacn_mixes_the_gradients_of_its_extra_table(delta: float, loader: Loade
         return gradients(model)
 
     mixed, main, interest = gradient(delta, 1, 1), gradient(1, 1, 0), gradient(0, 0, 1)
-    close(mixed[table], delta * main[table] + (1 - delta) * interest[table])
-    close(mixed["transform.weight"], interest["transform.weight"])  # what is not shared is not scaled
+    assert_near(mixed[table], delta * main[table] + (1 - delta) * interest[table])
+    assert_near(mixed["transform.weight"], interest["transform.weight"])  # what is not shared is not scaled
     for n in ("model.item.item.id.weight", "model.head.request.weight"):
-        close(mixed[n], main[n])
+        assert_near(mixed[n], main[n])
 
 
 # ------------------------------------------------------------------------------------------------------------- catalogue
@@ -519,11 +519,11 @@ def test_an_item_added_after_training(name: str, loader: Loader) -> None:
     assert batch.known[batch.item[0]].tolist() == [False, False, True]
     logit = model(batch).logit
     assert logit.isfinite().all()
-    close(logit[:, 2:], before)
+    assert_near(logit[:, 2:], before)
     if name != "popularity":  # which goes by how often an item happened, and so tells the twins apart
         met = kept.history.events.sum((kept.row[kept.history.item] == twin).float()) > 0  # a past that holds the twin would change too
         assert not met.all()
-        close(logit[~met, :1], model(replace(kept, known=kept.known & (kept.row != twin))).logit[~met])
+        assert_near(logit[~met, :1], model(replace(kept, known=kept.known & (kept.row != twin))).logit[~met])
 
 
 def raw_item(like: str, id: str) -> dict[str, Any]:
