@@ -484,7 +484,7 @@ def test_the_interest_loss_of_each_alone_adds_up(loader: Loader) -> None:
 
 @pytest.mark.parametrize("delta", [0.0, 0.3, 1.0])
 def test_iacn_mixes_the_gradients_of_its_extra_table(delta: float, loader: Loader) -> None:
-    batch, table = of(loader, RAGGED), "model.item.extra.weight"
+    batch, table = of(loader, RAGGED), "model.item.extra.table.weight"
 
     def gradient(share: float, main: float, interest: float) -> Mapping[str, Tensor | None]:
         torch.manual_seed(1)

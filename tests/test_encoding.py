@@ -60,7 +60,7 @@ def test_a_field_not_given_is_unknown_or_missing(encoding: Encoding) -> None:
     assert encoding.scaled("item", {}, 2).tolist() == [[0, 1]] * 2
     assert encoding.codes("context", {"device": ["phone", None, "fridge", ""]}, 4).tolist() == [[2], [0], [0], [0]]
     assert encoding.scaled("context", {"battery": [None, float("nan")]}, 2).tolist() == [[0, 1]] * 2
-    code, many, length, number = encoding.items({}, 2)
+    code, many, length, number, _ = encoding.items({}, 2)
     assert (code.tolist(), [part.tolist() for part in many], length.tolist(), number.tolist()) == (
         [[0]] * 2,
         [[[0] * 3] * 2],

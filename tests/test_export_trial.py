@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from torch.export import Dim
 from torch.testing import assert_close
 
-from penchant.batch import Batch, History, Memory, Segments, User
+from penchant.batch import Batch, History, Memory, Segments, Shown, User
 from penchant.data.load import Loader
 from penchant.models import build
 from penchant.models.din import DIN
@@ -39,7 +39,7 @@ def request(item: Tensor, user: User, context: Tensor, number: Tensor, history: 
         number=number,
         time=user.code[:, 0],
         item=item,
-        shown=item[..., None][..., :0],
+        shown=Shown(code=item[..., None][..., :0], number=torch.zeros(*item.shape, 0)),
         history=history,
     )
 

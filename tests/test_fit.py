@@ -142,7 +142,7 @@ def test_what_the_log_encodes_to_is_what_raw_values_encode_to(small: Log, fitted
                 raw[name] = [None if np.isnan(value) else float(str(np.float32(value))) for value in column]
             else:
                 raw[name] = [[text[at] for at in row] if isinstance(row, list) else text[row] for row in column]
-        code, many, length, number = held.items(raw, len(source.items))
+        code, many, length, number, _ = held.items(raw, len(source.items))
         catalogue = held.catalogue
         assert np.array_equal(code, catalogue.code[1:])
         assert np.array_equal(many[0], catalogue.many[0][1:])

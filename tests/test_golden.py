@@ -197,15 +197,15 @@ def test_mf_by_hand(loader: Loader) -> None:
     known = batch.known[batch.item]
     row = torch.where(known, batch.row[batch.item], 0)
     p, q = model.user.weight[batch.user.code[:, :1]], model.item.item(batch.row, batch.known)[batch.item]
-    assert_close(model(batch).logit, (p * q).sum(-1) + model.item.extra.weight[row].squeeze(-1))
+    assert_close(model(batch).logit, (p * q).sum(-1) + model.item.extra.table.weight[row].squeeze(-1))
 
 
 def test_mf_orders_items_by_their_bias_for_a_person_never_seen(loader: Loader) -> None:
     model, batch = build(loader.data.encoding, "mf", {}).eval(), loader.batch(loader.position[::40], 0)
-    model.item.extra.weight.data.normal_()
+    model.item.extra.table.weight.data.normal_()
     nobody = replace(batch, user=replace(batch.user, code=torch.zeros_like(batch.user.code)))
     row = torch.where(batch.known[batch.item], batch.row[batch.item], 0)
-    assert_close(model(nobody).logit, model.item.extra.weight[row].squeeze(-1))
+    assert_close(model(nobody).logit, model.item.extra.table.weight[row].squeeze(-1))
     assert not torch.equal(model(batch).logit, model(nobody).logit)
 
 

@@ -47,9 +47,10 @@ def looks(batch: Batch) -> list[dict[str, Any]]:
     for row in range(batch.requests):
         request: dict[str, Any] = {"past": pasts[row], "item": batch.row[batch.item[row]].tolist()}
         request["user"] = batch.user.code[row].tolist(), batch.user.number[row].tolist()
-        for name in ("context", "number", "time", "label", "weight", "shown", "negative_log_q"):
+        for name in ("context", "number", "time", "label", "weight", "log_q", "negative_log_q"):
             value = getattr(batch, name)
             request[name] = None if value is None else value[row].tolist()
+        request["shown"] = batch.shown.code[row].tolist(), batch.shown.number[row].tolist()
         request["negative"] = None if batch.negative is None else batch.row[batch.negative[row]].tolist()
         speaks_of = {*request["past"]["item"], *request["past"].get("other", ()), *request["item"], *(request["negative"] or ())}
         request["known"] = {item: known[item] for item in sorted(speaks_of)}
@@ -129,11 +130,12 @@ def test_every_field_has_its_shape(loader: Loader, encoding: Encoding) -> None:
         "number": (13, 2),
         "time": (13,),
         "item": (13, 3),
-        "shown": (13, 3, 0),
         "negative": (13, 5),
         "negative_log_q": (13, 5),
         "label": (13, 3),
+        "log_q": (13, 3),
     }
+    assert (batch.shown.code.shape, batch.shown.number.shape) == ((13, 3, 0), (13, 3, 0))
     assert (batch.user.code.shape, batch.user.number.shape) == ((13, 2), (13, 2))
     assert (batch.user.code.shape, batch.user.number.shape) == ((13, 2), (13, 2))
     history = {name: tuple(getattr(batch.history, name).shape) for name in ("item", "time", "action", "number", "other")}
@@ -345,7 +347,7 @@ def test_collate(encoding: Encoding) -> None:
         time=np.array([5, 6]),
         item=np.array([[7, 3], [3, 0]]),
         further=np.array([[2], [9]]),
-        further_log_q=-1.5,
+        further_log_q=np.array([[-1.5], [-2]], np.float32),
         label=np.array([[1, 0], [0, 1]], np.float32),
         weight=np.array([[1, 1], [1, 0]], np.float32),
     )
@@ -368,7 +370,7 @@ def test_collate(encoding: Encoding) -> None:
     assert batch.negative is not None
     assert batch.row[batch.negative].tolist() == [[2], [9]]
     assert batch.negative_log_q is not None
-    assert batch.negative_log_q.tolist() == [[-1.5], [-1.5]]
+    assert batch.negative_log_q.tolist() == [[-1.5], [-2]]
     assert batch.history.events.start.tolist() == [0, 0, 3]
     assert batch.weight is not None
     assert batch.weight.tolist() == [[1, 1], [1, 0]]

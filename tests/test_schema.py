@@ -74,13 +74,17 @@ def test_past_of_positives_needs_a_label() -> None:
     ("events", "message"),
     [
         ({"usr": "u"}, "events.usr is not a key of Events. Did you mean 'user'?"),
-        ({"time": {"unit": "h"}}, "events.time.unit is 'h'; input should be 's', 'ms' or 'us'."),
-        ({"label": {"column": "r"}}, "events.label.at_least is missing, and has no default."),
+        ({"time": {"unit": "h"}}, "events.time.unit is 'h'; input should be 's', 'ms', 'us', 'iso' or 'rows'."),
+        (
+            {"label": {"column": "r"}},
+            "events.label is {'column': 'r'}; "
+            "a label needs either at_least (a number) or one_of (a list of values); exactly one of them was wanted.",
+        ),
         ({"label": {"column": "r", "at_least": float("inf")}}, "events.label.at_least is inf; input should be a finite number."),
         ({"separator": ""}, "events.separator is ''; string should have at least 1 character."),
         ({"separator": "12345"}, "events.separator is '12345'; string should have at most 4 characters."),
-        ({"encoding": "utf-16"}, "events.encoding is 'utf-16'; input should be 'utf-8' or 'latin-1'."),
-        ({"moment": ["minute"]}, "events.moment.0 is 'minute'; input should be 'hour' or 'weekday'."),
+        ({"zone": "Mars"}, "events.zone is 'Mars'; no such time zone is known here; one such as 'UTC' or 'Europe/Berlin' was wanted."),
+        ({"moment": ["minute"]}, "events.moment.0 is 'minute'; input should be 'hour', 'weekday', 'month' or 'tenure'."),
         ({"action": {"x": {"most": 0}}}, "events.action.x.most is 0; input should be greater than or equal to 1."),
         ({"action": {"x": {"kid": "number"}}}, "events.action.x.kid is not a key of Field. Did you mean 'kind'?"),
     ],

@@ -14,7 +14,7 @@ from torch import Tensor
 from torch.autograd import gradcheck
 from torch.testing import assert_close
 
-from penchant.batch import Batch, History, Memory, Segments, User
+from penchant.batch import Batch, History, Memory, Segments, Shown, User
 
 LENGTHS = [[4, 0, 7, 2, 0, 5], [0, 3], [3, 0], [0, 0, 6, 0], [5], [1], [0], [0, 0, 0], [1, 1, 1], [50, 1, 0, 1]]
 lengths = st.lists(st.integers(0, 7), min_size=1, max_size=8)
@@ -204,12 +204,13 @@ def batch(length: list[int], candidates: int) -> Batch:
         number=requests[:, None] / 4,
         time=requests * 1000,
         item=item,
-        shown=item[..., None] + torch.tensor([0, 50]),
+        shown=Shown(code=item[..., None] + torch.tensor([0, 50]), number=item[..., None] / 2),
         history=history(length),
         negative=requests[:, None] + torch.arange(3),
         negative_log_q=torch.randn(len(length), 3),
         label=item.float(),
         weight=item / 8,
+        log_q=-item.float(),
     )
 
 
@@ -235,10 +236,11 @@ def test_batch_take() -> None:
     whole = batch([3, 0, 2], 4)
     kept = whole.take(torch.tensor([2, 0]))
     assert kept.requests == 2
-    for name in ("context", "number", "time", "item", "shown", "negative", "negative_log_q", "label", "weight"):
+    for name in ("context", "number", "time", "item", "negative", "negative_log_q", "label", "weight", "log_q"):
         assert torch.equal(getattr(kept, name), getattr(whole, name)[[2, 0]]), name
     for name in ("code", "number"):
         assert torch.equal(getattr(kept.user, name), getattr(whole.user, name)[[2, 0]]), name
+        assert torch.equal(getattr(kept.shown, name), getattr(whole.shown, name)[[2, 0]]), name
     assert kept.row is whole.row
     assert kept.known is whole.known
     assert kept.history.item.tolist() == [3, 4, 0, 1, 2]
@@ -249,10 +251,11 @@ def test_batch_take() -> None:
 def test_batch_candidates(index: slice | Tensor) -> None:
     whole = batch([3, 0, 2], 4)
     kept = whole.candidates(index)
-    for name in ("item", "shown", "label", "weight"):
-        value = getattr(whole, name)
+    pairs = {name: (getattr(kept, name), getattr(whole, name)) for name in ("item", "label", "weight", "log_q")}
+    pairs |= {f"shown.{name}": (getattr(kept.shown, name), getattr(whole.shown, name)) for name in ("code", "number")}
+    for name, (got, value) in pairs.items():
         expected = value[:, index] if isinstance(index, slice) else torch.stack([row[i] for row, i in zip(value, index, strict=True)])
-        assert torch.equal(getattr(kept, name), expected), name
+        assert torch.equal(got, expected), name
     assert kept.negative is whole.negative
     assert kept.history is whole.history
 

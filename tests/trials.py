@@ -18,7 +18,7 @@ from penchant.encoding import Encoding
 from penchant.models.din import DIN, DINConfig
 from penchant.nn.attention import LocalActivation
 from penchant.nn.embedding import Fields, Table
-from penchant.nn.item import ItemEncoder, Widened
+from penchant.nn.item import Ids, ItemEncoder, Widened
 from penchant.nn.mlp import MLP, Head
 from penchant.nn.model import Model
 from penchant.nn.person import Past, Person
@@ -192,7 +192,7 @@ class IaCN(Model):
         model_config: Config | None = None,
     ) -> None:
         super().__init__(encoding, item, config)
-        wide = Widened(item, encoding.catalogue.size, config.extra)
+        wide = Widened(item, Ids(encoding.catalogue.size, config.extra))
         self.model = model(encoding, wide, model_config or model.Config())
         self.columns = slice(item.dim, wide.dim)
         self.transform = nn.Linear(config.extra, config.extra, bias=False)

@@ -1,4 +1,4 @@
-"""The values that cross every boundary: Segments, History, Batch, Memory, Output.
+"""The values that cross every boundary: Segments, History, User, Shown, Batch, Memory, Output.
 
     Batch ─┬─ row, known ───────── item encoder ──▶ items [M, D] ─┐
            ├─ user, History ────── model.read ────▶ Memory ───────┼─ model.score ──▶ Output
@@ -6,8 +6,8 @@
 
 Nothing here is padded: what belongs together lies end to end, and `start` says where each owner's part begins.
 
-R requests, C candidates, E events, M distinct items, D width; U X N A B P fields of user, context, number, action,
-event number and shown.
+R requests, C candidates, E events, M distinct items, D width; U X N A B P Q fields of user, context, number, action,
+event number, shown and shown number.
 """
 
 from __future__ import annotations
@@ -206,6 +206,23 @@ class User:
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
+class Shown:
+    """Facts of showing each candidate now: its position, its price as it is today."""
+
+    code: Tensor  # int64 [R, C, P]
+    number: Tensor  # float32 [R, C, Q]
+
+    def take(self, rows: Tensor) -> Shown:
+        return Shown(code=self.code[rows], number=self.number[rows])
+
+    def candidates(self, index: slice | Tensor) -> Shown:
+        return Shown(code=_pick(self.code, index), number=_pick(self.number, index))
+
+    def to(self, device: Device) -> Shown:
+        return Shown(code=self.code.to(device, non_blocking=True), number=self.number.to(device, non_blocking=True))
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
 class Batch:
     """R requests: one person, one moment, one past, C candidates each. Ids only, already encoded."""
 
@@ -216,11 +233,12 @@ class Batch:
     number: Tensor  # float32 [R, N]  numeric context
     time: Tensor  # int64 [R]       the moment, unix milliseconds
     item: Tensor  # int64 [R, C]    candidates: places in `row`
-    shown: Tensor  # int64 [R, C, P] facts of showing this candidate now (position, price bucket, source)
+    shown: Shown
     history: History
     negative: Tensor | None = None  # int64 [R, n]    further items for sampled losses: places in `row`
     negative_log_q: Tensor | None = None  # float32 [R, n]  log-probability with which each was drawn
     label: Tensor | None = None  # float32 [R, C]  None when serving
+    log_q: Tensor | None = None  # float32 [R, C]  log-probability with which the sampler of negatives draws each candidate
     weight: Tensor | None = None  # float32 [R, C]  sample weight; in training every slot is real
 
     @property
@@ -230,15 +248,16 @@ class Batch:
     def take(self, rows: Tensor) -> Batch:
         """These requests only (int64, in host memory), in this order."""
         kept = {name: value[rows] for name, value in _tensors(self).items() if name not in ("row", "known")}
-        return replace(self, user=self.user.take(rows), history=self.history.take(rows), **kept)
+        return replace(self, user=self.user.take(rows), shown=self.shown.take(rows), history=self.history.take(rows), **kept)
 
     def candidates(self, index: slice | Tensor) -> Batch:
         """The same requests with some of their candidates: a slice of places, or int64 [R, c] to gather."""
-        kept: dict[str, Any] = {n: _pick(v, index) for n, v in _tensors(self).items() if n in ("item", "shown", "label", "weight")}
-        return replace(self, **kept)
+        kept: dict[str, Any] = {n: _pick(v, index) for n, v in _tensors(self).items() if n in ("item", "label", "weight", "log_q")}
+        return replace(self, shown=self.shown.candidates(index), **kept)
 
     def to(self, device: Device) -> Batch:
-        return replace(self, user=self.user.to(device), history=self.history.to(device), **_moved(self, device))
+        parts: dict[str, Any] = {"user": self.user.to(device), "shown": self.shown.to(device), "history": self.history.to(device)}
+        return replace(self, **parts, **_moved(self, device))
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)

@@ -157,6 +157,8 @@ def _columns(catalogue: Catalogue) -> dict[str, pa.Array]:
         columns |= {f"{name}.{place}": pa.array(matrix[:, place]) for place in range(matrix.shape[1])}
     for place, values in enumerate(catalogue.many):
         columns[f"many.{place}"] = pa.FixedSizeListArray.from_arrays(pa.array(values.reshape(-1)), values.shape[1])
+    for place, vectors in enumerate(catalogue.vector):
+        columns[f"vector.{place}"] = pa.FixedSizeListArray.from_arrays(pa.array(vectors.reshape(-1)), vectors.shape[1])
     return columns
 
 
@@ -174,6 +176,7 @@ def _catalogue(stored: pa.RecordBatch) -> Catalogue:
         many=tuple(_lists(stored.column(name)) for name in stored.schema.names if name.startswith("many.")),
         length=matrix("length", np.int64),
         number=matrix("number", np.float32),
+        vector=tuple(_lists(stored.column(name)) for name in stored.schema.names if name.startswith("vector.")),
     )
 
 

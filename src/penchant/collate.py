@@ -10,7 +10,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from penchant.batch import Batch, History, Segments, User
+from penchant.batch import Batch, History, Segments, Shown, User
 from penchant.encoding import Bools, Encoding, Floats, Ints
 
 
@@ -24,8 +24,11 @@ class Requests:
     number: Floats  # [R, N]
     time: Ints  # [R] unix milliseconds
     item: Ints  # [R, C] catalogue rows
+    shown: Ints | None = None  # [R, C, P]; None: not known
+    shown_number: Floats | None = None  # [R, C, Q]; None: missing
+    log_q: Floats | None = None  # [R, C]
     further: Ints | None = None  # [R, n] catalogue rows
-    further_log_q: float = 0.0
+    further_log_q: Floats | None = None  # [R, n]
     label: Floats | None = None  # [R, C]
     weight: Floats | None = None  # [R, C]
 
@@ -69,13 +72,24 @@ def collate(encoding: Encoding, requests: Requests, pasts: Pasts, *, marked: Cal
         number=_tensor(requests.number),
         time=_tensor(requests.time),
         item=_tensor(places[1]),
-        shown=torch.zeros(*requests.item.shape, 0, dtype=torch.int64),
+        shown=_shown(encoding, requests),
         history=history,
         negative=None if further is None else _tensor(next(rest)),
-        negative_log_q=None if further is None else torch.full(further.shape, requests.further_log_q),
+        negative_log_q=None if requests.further_log_q is None else _tensor(requests.further_log_q),
+        log_q=None if requests.log_q is None else _tensor(requests.log_q),
         label=None if requests.label is None else _tensor(requests.label),
         weight=None if requests.weight is None else _tensor(requests.weight),
     )
+
+
+def _shown(encoding: Encoding, requests: Requests) -> Shown:
+    """What is not known of showing a candidate is UNKNOWN, or missing."""
+    code, number, shape = requests.shown, requests.shown_number, requests.item.shape
+    if code is None:
+        code = np.zeros((*shape, len(encoding.sizes("shown"))), dtype=np.int64)
+    if number is None:
+        number = np.tile(np.array([0, 1], np.float32), (*shape, encoding.numbers("shown") // 2))
+    return Shown(code=_tensor(code), number=_tensor(number))
 
 
 def distinct(size: int, *parts: Ints) -> tuple[Ints, list[Ints]]:

@@ -11,11 +11,12 @@ The same Encoding works in training, evaluation and serving, and travels with th
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from functools import cached_property
 from typing import Any
+from zoneinfo import ZoneInfo
 
 import numpy as np
 import pyarrow as pa
@@ -33,6 +34,9 @@ FARTHEST = 1e6  # deviations from the mean
 EARLIEST, LATEST = 31_536_000_000, 4_102_444_800_000  # unix milliseconds: the years 1971 to 2100
 EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 GREATEST = float(np.finfo(np.float32).max)
+NEVER = np.iinfo(np.int64).min  # when somebody was first seen, if that is not known
+QUARTER = 900_000  # milliseconds
+BRACKETS = str.maketrans("[](){},;", "        ")
 MANY = 4096  # from here on a columnar look-up is quicker than a dict
 
 
@@ -83,6 +87,11 @@ class Scale:
             value = np.where(missing, 0.0, np.clip((raw - self.mean) / self.deviation, -FARTHEST, FARTHEST))
         return np.stack([value, missing], axis=-1).astype(np.float32)
 
+    def centred(self, raw: NDArray[Any]) -> Floats:
+        """float32 of the same shape: standardised, NaN staying NaN."""
+        with np.errstate(over="ignore"):
+            return np.clip((raw - self.mean) / self.deviation, -FARTHEST, FARTHEST).astype(np.float32)
+
 
 @dataclass(frozen=True, eq=False)
 class Catalogue:
@@ -96,6 +105,7 @@ class Catalogue:
     many: tuple[Ints, ...]  # each [V, W]  several-valued categories, filled up with 0 beyond `length`
     length: Ints  # [V, G]       values of each several-valued category, at least one (UNKNOWN)
     number: Floats  # [V, 2 B]
+    vector: tuple[Floats, ...] = ()  # each [V, W]  standardised; NaN throughout where an item has none
 
     @property
     def size(self) -> int:
@@ -144,17 +154,31 @@ class Encoding:
             raise _no_number(name, raw)
         return self.scales[name].encode(values.astype(np.float32))  # what a Log holds, so that the two encode to the same bits
 
-    def moment(self, time: Ints) -> Ints:
-        """int64 [n, moments] of times in unix milliseconds: the hour and weekday (Monday is 0) in UTC, as the schema asks."""
-        derived = {"hour": time // 3_600_000 % 24, "weekday": (time // 86_400_000 + 3) % 7}
+    def moment(self, time: Ints, first: Ints | None = None) -> Ints:
+        """int64 [n, moments] of times in unix milliseconds, as the schema asks; 0 is UNKNOWN, as in every field.
+
+        first: when each person was first seen, NEVER where that is not known.
+        """
+        first = np.full(len(time), NEVER) if first is None else first
         out = np.empty((len(time), len(self.schema.events.moment)), dtype=np.int64)
+        local = local_milliseconds(time, self.schema.events.zone) if len(out.T) else time
         for place, name in enumerate(self.schema.events.moment):
-            out[:, place] = 1 + derived[name]  # 0 is UNKNOWN, as in every field
+            out[:, place] = DERIVED[name](local, time, first)
         return out
 
-    def items(self, raw: Mapping[str, Sequence[Any]], rows: int) -> tuple[Ints, tuple[Ints, ...], Ints, Floats]:
-        """The attributes of items as the catalogue's `code`, `many`, `length`, `number`."""
-        return (self.codes("item", raw, rows), *self._many(raw, rows), self.scaled("item", raw, rows))
+    def items(self, raw: Mapping[str, Sequence[Any]], rows: int) -> tuple[Ints, tuple[Ints, ...], Ints, Floats, tuple[Floats, ...]]:
+        """The attributes of items as the catalogue's `code`, `many`, `length`, `number`, `vector`."""
+        return (self.codes("item", raw, rows), *self._many(raw, rows), self.scaled("item", raw, rows), self._vectors(raw, rows))
+
+    def _vectors(self, raw: Mapping[str, Sequence[Any]], rows: int) -> tuple[Floats, ...]:
+        found = []
+        for name, there in zip(self.schema.named("item", "vector"), self.catalogue.vector, strict=True):
+            values = np.full((rows, there.shape[1]), np.nan, dtype=np.float32)
+            for row, given in enumerate(raw.get(name, ())):
+                if given is not None:
+                    values[row] = self.scales[f"item.{name}"].centred(vector_of(given, there.shape[1], f"item.{name}"))
+            found.append(values)
+        return tuple(found)
 
     def _many(self, raw: Mapping[str, Sequence[Any]], rows: int) -> tuple[tuple[Ints, ...], Ints]:
         fields = {name: f for group, name, f in self.schema.fields() if group == "item" and f.kind == "categories"}
@@ -191,7 +215,7 @@ class Encoding:
         if twice:
             raise DataError(f"item {twice[0]!r} stands more than once among the new items; each is added once.")
         raw = {name: [item.get(name) for item in items] for group, name, _ in self.schema.fields() if group == "item"}
-        code, many, length, number = self.items(raw, len(items))
+        code, many, length, number, vector = self.items(raw, len(items))
         added = len(items)
         catalogue = Catalogue(
             items=Vocabulary(pa.concat_arrays([old.items.values, pa.array(ids, pa.string())])),
@@ -202,6 +226,7 @@ class Encoding:
             many=tuple(np.concatenate(pair) for pair in zip(old.many, many, strict=True)),
             length=np.concatenate([old.length, length]),
             number=np.concatenate([old.number, number]),
+            vector=tuple(np.concatenate(pair) for pair in zip(old.vector, vector, strict=True)),
         )
         return replace(self, catalogue=catalogue)
 
@@ -240,6 +265,48 @@ def milliseconds(time: int | datetime) -> int:
         hint = " It looks like seconds: multiply by 1000." if EARLIEST <= value * 1000 < LATEST else ""
         raise DataError(f"a time is {time!r}, outside the years 1971 to 2100 in unix milliseconds.{hint}")
     return value
+
+
+def vector_of(raw: Any, width: int, name: str) -> Floats:
+    """float32 [width] of a sequence of numbers, or of a text such as "0.5 1 -2" or "[0.5, 1, -2]". Raises DataError."""
+    values = raw.translate(BRACKETS).split() if isinstance(raw, str) else raw
+    try:
+        vector = np.array([float(value) for value in values], dtype=np.float32)
+    except (TypeError, ValueError, OverflowError):
+        raise DataError(f"{name} is {raw!r}; a vector of {width} numbers, or nothing, was wanted.") from None
+    if vector.shape != (width,) or not np.isfinite(vector).all():
+        raise DataError(f"{name} is a vector of {len(vector)} numbers; {width} finite ones were wanted.")
+    return vector
+
+
+def local_milliseconds(time: Ints, zone: str) -> Ints:
+    """int64 [n], what a clock on the wall of `zone` shows at these unix milliseconds, written as if it were UTC."""
+    if zone == "UTC":
+        return time
+    quarter, place = np.unique(time // QUARTER, return_inverse=True)  # no zone changes its clocks but at a quarter of an hour
+    there = ZoneInfo(zone)
+    offset = [datetime.fromtimestamp(int(q) * QUARTER // 1000, tz=there).utcoffset() for q in quarter]
+    shift = np.array([0 if one is None else one // timedelta(milliseconds=1) for one in offset], dtype=np.int64)
+    return time + shift[place]
+
+
+def _month(local: Ints) -> Ints:
+    return local.astype("datetime64[ms]").astype("datetime64[M]").astype(np.int64) % 12
+
+
+def _tenure(time: Ints, first: Ints) -> Ints:
+    days = np.maximum(time - first, 0) // 86_400_000
+    bucket = np.minimum(np.log2(days + 1).astype(np.int64), MOMENTS["tenure"] - 1)
+    return np.where(first == NEVER, 0, 1 + bucket)
+
+
+# The ids of derived contexts: local time, unix time and first seen, all int64 [n] in milliseconds -> int64 [n]. Monday is 1.
+DERIVED: Mapping[str, Callable[[Ints, Ints, Ints], Ints]] = {
+    "hour": lambda local, time, first: 1 + local // 3_600_000 % 24,
+    "weekday": lambda local, time, first: 1 + (local // 86_400_000 + 3) % 7,
+    "month": lambda local, time, first: 1 + _month(local),
+    "tenure": lambda local, time, first: _tenure(time, first),
+}
 
 
 def _no_number(name: str, raw: Sequence[Any]) -> DataError:

@@ -26,3 +26,4 @@ class Request:
     profile: Mapping[str, Any] = field(default_factory=dict)  # by the schema's names: {"gender": "F", "age": 31}
     past: Sequence[Event] = ()  # in any order; events after `time` are refused
     context: Mapping[str, Any] = field(default_factory=dict)  # {"device": "phone"}
+    first_seen: int | datetime | None = None  # when the person was first seen; None: with the first event of `past`

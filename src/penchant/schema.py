@@ -2,23 +2,31 @@
 
 A schema is a TOML file beside the raw files (or a dict):
 
-    name = "films"
+    name = "shop"
 
     [events]                                      # one row an event: somebody did something with an item
-    file = "events.csv"
+    file = "clicks/*.csv.gz"                      # a file, a folder or a pattern: CSV, TSV, JSON lines or Parquet
     user = "user_id"
     item = "item_id"
-    time = { column = "timestamp", unit = "s" }
-    label = { column = "rating", at_least = 4 }   # left out: every row is a positive
-    moment = ["hour", "weekday"]                  # derived from the time of a request, in UTC
-    action = { rating = {} }                      # known once the event happened: seen in the past only
-    context = { device = {} }                     # known before: of the moment of a request
+    time = { column = "at", unit = "ms" }         # s, ms, us, iso (text), or rows: the order of the rows is all that is known
+    label = { column = "action", one_of = ["buy"] }   # or at_least = 4; left out: every row is a positive
+    moment = ["hour", "weekday"]                  # derived from the time of a request, in events.zone
+    action = { action = {} }                      # known once the event happened: seen in the past only
+    context = { device = {}, place = { column = "session.place" } }     # known before: of the moment of a request
+
+    [events.joins.session]                        # one row a session, looked up by a column of the events
+    file = "sessions.parquet"
+    on = "session_id"
+
+    [events.impressions]                          # the rows are what requests showed, clicked or not
+    request = "request_id"                        # left out: rows of one person and time are one request
+    shown = { position = {}, price = { kind = "number" } }              # of showing this item then
 
     [items]                                       # one row an item
     file = "items.csv"
     key = "item_id"
     title = "title"
-    fields = { genre = { kind = "categories" }, year = { kind = "number" } }
+    fields = { genre = { kind = "categories" }, year = { kind = "number" }, text = { kind = "vector" } }
 
     [users]                                       # one row a person
     file = "users.csv"
@@ -30,62 +38,115 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Literal
+from typing import Annotated, Literal
+from zoneinfo import ZoneInfo
 
+from pydantic import AfterValidator, model_validator
 from pydantic import Field as Limits
-from pydantic import model_validator
 
 from penchant.config import Config, read
 from penchant.errors import SchemaError
 
-MOMENTS = {"hour": 24, "weekday": 7}  # how many values each derived context has
+# How many values each derived context has. Tenure: 0, 1, 2 to 3, 4 to 7, ... days since a person's first event.
+MOMENTS = {"hour": 24, "weekday": 7, "month": 12, "tenure": 14}
+Moment = Literal["hour", "weekday", "month", "tenure"]
 
 Tie = Literal["order", "strict"]  # a past holds what came before in (time, source row), or only events of earlier times
+Group = Literal["item", "user", "action", "context", "shown"]
+
+
+def _known_zone(name: str) -> str:
+    try:
+        ZoneInfo(name)
+    except (ValueError, OSError):  # ZoneInfoNotFoundError is a KeyError
+        raise ValueError("a time zone such as 'UTC' or 'Europe/Berlin' was wanted") from None
+    except KeyError:
+        raise ValueError("no such time zone is known here; one such as 'UTC' or 'Europe/Berlin' was wanted") from None
+    return name
 
 
 class Field(Config):
-    """One fact: a category, several categories, or a number."""
+    """One fact: a category, several categories, a number, or a vector."""
 
     column: str | None = None  # None: the field's own name
-    kind: Literal["category", "categories", "number"] = "category"
-    separator: str = Limits("|", min_length=1)  # between the values of "categories"
+    kind: Literal["category", "categories", "number", "vector"] = "category"
+    separator: str = Limits("|", min_length=1)  # between the values of "categories" in a text
     most: int = Limits(8, ge=1)  # values of "categories" that are kept, the first ones
 
 
 class Table(Config):
-    """Rows of a delimited text file."""
+    """Rows of one or several files of one form."""
 
-    file: str
-    separator: str = Limits(",", min_length=1, max_length=4)
-    columns: tuple[str, ...] | None = None  # the names, when the file has no header line
-    encoding: Literal["utf-8", "latin-1"] = "utf-8"
+    file: str  # a file, a folder (all files in it), or a pattern such as "clicks/*.csv.gz"; several are read in the order of their names
+    format: Literal["csv", "jsonl", "parquet"] | None = None  # None: by the name's ending
+    separator: str | None = Limits(None, min_length=1, max_length=4)  # of columns; None: a tab for .tsv, else a comma
+    quote: str = Limits('"', max_length=1)  # around texts that hold separators; "" where quotes mean nothing
+    columns: tuple[str, ...] | None = None  # the names, when the files have no header line
+    encoding: str = "utf-8"  # any that Python knows
+
+
+class Join(Table):
+    """Rows that events point to; a field reads one of their columns as `column = "NAME.COLUMN"`."""
+
+    on: str  # the column of the events
+    key: str | None = None  # the column here; None: of the same name
 
 
 class Time(Config):
-    """When: a column of whole numbers since 1970-01-01 UTC."""
+    """When something happened."""
 
     column: str = "time"
-    unit: Literal["s", "ms", "us"] = "s"
+    unit: Literal["s", "ms", "us", "iso", "rows"] = "s"  # since 1970-01-01 UTC; ISO 8601 text; or the order of the rows alone
 
 
 class Label(Config):
-    """An event is a positive when its column is at least this."""
+    """Which events are positives: by a threshold, or by the values that say so."""
 
     column: str
-    at_least: float = Limits(allow_inf_nan=False)
+    at_least: float | None = Limits(None, allow_inf_nan=False)
+    one_of: tuple[str, ...] = ()
+    range: tuple[float, float] | None = None  # least and most of the column, for models that predict its value, scaled to 0 .. 1
+
+    @model_validator(mode="after")
+    def _consistent(self) -> Label:
+        if (self.at_least is None) == (not self.one_of):
+            raise ValueError("a label needs either at_least (a number) or one_of (a list of values); exactly one of them was wanted")
+        if self.range is not None and self.at_least is None:
+            raise ValueError("label.range scales numbers; it goes with at_least")
+        if self.range is not None and not self.range[0] < self.range[1]:
+            raise ValueError(f"label.range is {list(self.range)}; [least, most] was wanted")
+        return self
+
+
+class Impressions(Config):
+    """The rows are what requests showed: those of one request have one person, moment and past."""
+
+    request: str | None = None  # the column that names a request; None: rows of one person and time are one
+    shown: dict[str, Field] = {}  # facts of showing an item then: its position, its price
 
 
 class Events(Table):
-    """One row an event."""
+    """One row an event, or one row an item shown."""
 
     user: str = "user"
     item: str = "item"
     time: Time = Time()
+    zone: Annotated[str, AfterValidator(_known_zone)] = "UTC"  # of times that name none, and of hours and weekdays
     label: Label | None = None  # None: every row is a positive
-    past: Literal["all", "positive"] = "all"  # which events make up a past
-    moment: tuple[Literal["hour", "weekday"], ...] = ()
+    past: Literal["all", "positive"] | None = None  # which events make up a past; None: all, or the positives among impressions
+    moment: tuple[Moment, ...] = ()
     action: dict[str, Field] = {}
     context: dict[str, Field] = {}
+    weight: str | None = None  # a column of sample weights
+    split: str | None = None  # a column that says train, valid or test
+    duplicates: Literal["keep", "drop"] = "keep"  # rows of the same person, item and time as an earlier one (and the same label)
+    joins: dict[str, Join] = {}
+    impressions: Impressions | None = None
+
+    @property
+    def past_is_positive(self) -> bool:
+        """Whether a past holds positives only."""
+        return (self.past or ("positive" if self.impressions else "all")) == "positive"
 
 
 class Items(Table):
@@ -113,27 +174,41 @@ class Schema(Config):
 
     @model_validator(mode="after")
     def _consistent(self) -> Schema:
+        events = self.events
         for group, name, field in self.fields():
-            if field.kind == "categories" and group != "item":
-                raise ValueError(f"{group} field {name!r} has kind 'categories', which only items have; use 'category' or 'number'.")
+            if field.kind in ("categories", "vector") and group != "item":
+                raise ValueError(f"{group} field {name!r} has kind {field.kind!r}, which only items have; use 'category' or 'number'.")
         seen: dict[tuple[str, str], str] = {}
         for group, name, _ in self.fields():
             other = seen.setdefault((group, name.casefold()), name)
             if other != name:
                 raise ValueError(f"{group} fields {other!r} and {name!r} differ in case only; name one of them otherwise.")
-        for name in self.events.context:
+        for name in events.context:
             if name in MOMENTS:
                 raise ValueError(f"context field {name!r} has the name of a derived moment; name it otherwise.")
-        if self.events.past == "positive" and self.events.label is None:
+        if events.past == "positive" and events.label is None:
             raise ValueError("events.past is 'positive', but without events.label every event is; leave it out.")
+        if events.impressions and events.label is None:
+            raise ValueError("events.impressions needs events.label: which of the items shown were chosen.")
+        if events.impressions and events.past == "all":
+            raise ValueError("events.past is 'all', but an item that was only shown is nothing that a person did; leave it out.")
+        if events.time.unit == "rows" and events.moment:
+            raise ValueError(f"events.moment asks for {events.moment[0]!r}, but with events.time.unit 'rows' no time is known.")
+        if events.time.unit == "rows" and events.impressions and not events.impressions.request:
+            raise ValueError("events.impressions needs a request column, because with events.time.unit 'rows' no time is known.")
         return self
 
-    def fields(self) -> Iterator[tuple[str, str, Field]]:
-        """(group, name, field) of every declared field, groups being item, user, action and context."""
-        yield from (("item", n, f) for n, f in (self.items.fields if self.items else {}).items())
-        yield from (("user", n, f) for n, f in (self.users.fields if self.users else {}).items())
-        yield from (("action", n, f) for n, f in self.events.action.items())
-        yield from (("context", n, f) for n, f in self.events.context.items())
+    def fields(self) -> Iterator[tuple[Group, str, Field]]:
+        """(group, name, field) of every declared field, groups being item, user, action, context and shown."""
+        shown = self.events.impressions.shown if self.events.impressions else {}
+        groups: dict[Group, dict[str, Field]] = {
+            "item": self.items.fields if self.items else {},
+            "user": self.users.fields if self.users else {},
+            "action": self.events.action,
+            "context": self.events.context,
+            "shown": shown,
+        }
+        yield from ((group, name, field) for group, fields in groups.items() for name, field in fields.items())
 
     def named(self, group: str, *kinds: str) -> tuple[str, ...]:
         """The fields of a group that are of one of `kinds`, in their declared order."""

@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 from penchant.batch import Batch, Memory
 from penchant.bundle import Bundle
 from penchant.collate import Pasts, Requests, collate
-from penchant.encoding import Ints, milliseconds, text
+from penchant.encoding import NEVER, Ints, milliseconds, text
 from penchant.errors import DataError, nearest
 from penchant.nn.model import in_chunks, score_in_chunks
 from penchant.request import Event, Request
@@ -193,7 +193,7 @@ class Scorer:
             user=np.concatenate([encoding.users.encode([request.user])[:, None], codes["user"]], axis=1),
             user_number=numbers["user"],
             number=numbers["context"],
-            context=np.concatenate([encoding.moment(time), codes["context"]], axis=1),
+            context=np.concatenate([encoding.moment(time, np.array([_first_seen(request)])), codes["context"]], axis=1),
             time=time,
             item=rows[None],
         )
@@ -225,3 +225,10 @@ class Scorer:
         return tuple(
             Reason(item=text(past[at].item), title=titles[rows[at]], time=milliseconds(past[at].time), say=float(say[at])) for at in order
         )
+
+
+def _first_seen(request: Request) -> int:
+    """Unix milliseconds, or NEVER: of somebody without a past nothing is known."""
+    if request.first_seen is not None:
+        return milliseconds(request.first_seen)
+    return min((milliseconds(event.time) for event in request.past), default=int(NEVER))

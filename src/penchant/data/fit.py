@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 import numpy as np
@@ -32,6 +32,8 @@ def fit_encoding(log: Log, train: Ints) -> Encoding:
             continue
         if field.kind == "number":
             scales[f"{group}.{name}"] = _scale(np.asarray(column)[rows[group]])
+        elif field.kind == "vector":
+            scales[f"{group}.{name}"] = _scale(_vectors(column)[rows[group]].reshape(-1))
         else:
             taken = column.take(pa.array(rows[group])) if field.kind == "categories" else None
             places = np.unique(np.asarray(column)[rows[group]] if taken is None else taken.flatten().to_numpy())
@@ -96,7 +98,21 @@ def _catalogue(log: Log, vocabularies: Mapping[str, Vocabulary], scales: Mapping
         many=tuple(many),
         length=np.stack(length, axis=1) if length else np.zeros((len(count) + 1, 0), np.int64),
         number=np.concatenate([missing, number]),
+        vector=tuple(_all_vectors(log, scales)),
     )
+
+
+def _all_vectors(log: Log, scales: Mapping[str, Scale]) -> Iterator[Floats]:
+    """Each vector attribute [V, W] of all items, standardised, UNKNOWN's first."""
+    for name in log.schema.named("item", "vector"):
+        values = scales[f"item.{name}"].centred(_vectors(log.items.column(f"item.{name}")))
+        yield np.concatenate([np.full((1, values.shape[1]), np.nan, np.float32), values])
+
+
+def _vectors(column: pa.FixedSizeListArray) -> Floats:
+    """float32 [n, W], NaN throughout where there is none."""
+    values: Floats = column.values.to_numpy().reshape(-1, column.type.list_size)[column.offset : column.offset + len(column)]
+    return values
 
 
 def _many(log: Log, ids: Ints, name: str, most: int) -> tuple[Ints, Ints]:
@@ -145,6 +161,8 @@ def _raw(log: Log, name: str, place: int, kind: str) -> Any:
     stored = log.items.column(name)[place].as_py()
     if kind == "number":
         return None if stored != stored else stored
+    if kind == "vector":
+        return None if stored[0] != stored[0] else stored
     if kind == "category":
         return log.values[name][stored - 1].as_py() if stored else None
     return [log.values[name][one - 1].as_py() for one in stored]

@@ -74,7 +74,9 @@ class EncodedLog:
 
     def context(self, position: Ints, time: Ints) -> Ints:
         """int64 [n, X] the moments of requests."""
-        return np.concatenate([self.encoding.moment(time), self.codes("context", position)], axis=1)
+        begin = self.log.start[self.log.user_of(position)]
+        first = np.asarray(self.log.events["time"])[begin]
+        return np.concatenate([self.encoding.moment(time, first), self.codes("context", position)], axis=1)
 
     @cached_property
     def seen(self) -> Seen:
@@ -85,7 +87,7 @@ class EncodedLog:
     @cached_property
     def _past(self) -> tuple[Ints, Ints] | None:
         """Where only positives make up a past: their positions, and how many stand before each event."""
-        if self.encoding.schema.events.past == "all" or self.log.positive.all():
+        if not self.encoding.schema.events.past_is_positive or self.log.positive.all():
             return None
         before = np.concatenate([[0], np.cumsum(self.log.positive)])
         return np.flatnonzero(self.log.positive), before
@@ -192,7 +194,8 @@ class Loader:
             time=time,
             item=item,
             further=further,
-            further_log_q=0.0 if self.negatives is None else -float(np.log(len(self.negatives.pool))),
+            further_log_q=None if further is None or self.negatives is None else self.negatives.log_q(further),
+            log_q=None if label is None or self.negatives is None else self.negatives.log_q(item),
             label=label,
             weight=weight,
         )

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from penchant.data.draw import below, bits
-from penchant.encoding import Bools, Ints
+from penchant.encoding import Bools, Floats, Ints
 from penchant.errors import DataError
 
 ATTEMPTS = 32  # redraws before the choice is made from what is left, counted out
@@ -69,6 +69,10 @@ class Uniform:
                 random = bits(self.seed, epoch, int(example[which, 0]), np.flatnonzero(bad[which]), ATTEMPTS)
                 row[which, bad[which]] = left[below(len(left), random)]
         return row
+
+    def log_q(self, row: Ints) -> Floats:
+        """float32 of the same shape, the log-probability with which each of these rows is drawn."""
+        return np.full(row.shape, -np.log(len(self.pool)), dtype=np.float32)
 
     def distinct(self, user: Ints, example: Ints, count: int) -> Ints:
         """int64 [n, count] rows, all different within an example. Raises DataError when somebody has too few left."""

@@ -185,7 +185,7 @@ def _write_events(connection: Connection, schema: Schema, draft: Path, spill: Pa
     chosen = {"item": "i.code::INTEGER", "time": f"e.time::BIGINT {scale}", "source": "e.source::BIGINT"}
     joins = ""
     if schema.events.label:
-        chosen["label"] = f"(e.label::DOUBLE >= {schema.events.label.at_least})::INTEGER::FLOAT"
+        chosen["label"] = f"(e.label::DOUBLE >= {schema.events.label.at_least or 0})::INTEGER::FLOAT"
     for place, (group, name, field) in enumerate((g, n, f) for g, n, f in schema.fields() if g in ("action", "context")):
         whole = f"{group}.{name}"
         if field.kind == "number":

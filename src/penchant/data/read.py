@@ -64,7 +64,7 @@ def load(connection: duckdb.DuckDBPyConnection, name: str, table: Table, folder:
                 FROM (SELECT *, lower(error_type::VARCHAR) AS why FROM {bad}) GROUP BY line ORDER BY line LIMIT {SHOWN}"""
         ).fetchall()
         examples = ", ".join(f"line {line}: {text!r} ({why})" for line, text, why in shown)
-        wish = f"{len(there)} columns of {table.encoding} text separated by {table.separator!r}"
+        wish = f"{len(there)} columns of {table.encoding} text separated by {table.separator or chr(44)!r}"
         raise DataError(f"{path.name}: {_count(rows, 'row')} cannot be read as {wish}: {examples}.")
     ((count,),) = connection.execute(f"SELECT count(*) FROM {quoted(name)}").fetchall()
     if not count:
@@ -131,7 +131,7 @@ def _lines(path: Path, table: Table, rows: Sequence[int]) -> list[int]:
     found, row, begin = [], 0 if table.columns else -1, 1
     blank_is_a_row = len(table.columns or _header(path, table)) == 1  # an empty value of the one column
     with path.open(encoding=table.encoding, newline="") as file:
-        reader = csv.reader(file, delimiter=table.separator[0])
+        reader = csv.reader(file, delimiter=(table.separator or ",")[0])
         for cells in reader:
             if cells or blank_is_a_row:
                 found += [begin] * (row in rows)
@@ -147,14 +147,18 @@ def _header(path: Path, table: Table) -> tuple[str, ...]:
         line = file.readline().rstrip("\r\n").removeprefix("\ufeff")
     if not line:
         raise DataError(f"{path.name}: there is no header line in it.")
-    cells = next(csv.reader([line], delimiter=table.separator)) if len(table.separator) == 1 else line.split(table.separator)
+    cells = (
+        next(csv.reader([line], delimiter=(table.separator or ",")))
+        if len(table.separator or ",") == 1
+        else line.split(table.separator or ",")
+    )
     return tuple(cell.strip().strip('"') for cell in cells)
 
 
 def _scan(path: Path, table: Table, columns: int, bad: str) -> str:
     named = ", ".join(f"c{place}: 'VARCHAR'" for place in range(columns))  # by place: names may differ in case only
     return (
-        f"read_csv({literal(str(path))}, delim={literal(table.separator)}, header={'false' if table.columns else 'true'}, "
+        f"read_csv({literal(str(path))}, delim={literal(table.separator or ',')}, header={'false' if table.columns else 'true'}, "
         f"columns={{{named}}}, auto_detect=false, quote='\"', escape='\"', encoding={literal(table.encoding)}, "
         f"store_rejects=true, rejects_limit=1000000, rejects_table='{bad}', rejects_scan='scan_{bad}')"
     )

@@ -39,7 +39,8 @@ def request_now(log: Log, user: int) -> Request:
 
 
 def _request(log: Log, user: int, past: Ints, *, time: int, context: dict[str, Any]) -> Request:
-    if log.schema.events.past == "positive":
+    first = int(log.events["time"][log.start[user]])
+    if log.schema.events.past_is_positive:
         past = past[log.positive[past]]
     ids = log.items.column("id")
     events = [
@@ -47,7 +48,7 @@ def _request(log: Log, user: int, past: Ints, *, time: int, context: dict[str, A
         for at in past
     ]
     profile = {name: _value(log, f"user.{name}", log.users.column(f"user.{name}")[user].as_py()) for name in _names(log, "user")}
-    return Request(time=time, user=log.users.column("id")[user].as_py(), profile=profile, past=events, context=context)
+    return Request(time=time, user=log.users.column("id")[user].as_py(), profile=profile, past=events, context=context, first_seen=first)
 
 
 def _event(log: Log, group: str, position: int) -> dict[str, Any]:

@@ -16,7 +16,7 @@ from penchant.batch import Batch, History, Memory, Output, User
 from penchant.config import Config
 from penchant.encoding import Encoding
 from penchant.nn.embedding import Table
-from penchant.nn.item import ItemConfig, ItemEncoder, Widened
+from penchant.nn.item import Ids, ItemConfig, ItemEncoder, Widened
 from penchant.nn.model import Model
 
 
@@ -34,7 +34,7 @@ class MF(Model):
 
     def __init__(self, encoding: Encoding, item: ItemEncoder, config: MFConfig = MFConfig()) -> None:
         super().__init__(encoding, item, config)
-        self.item = Widened(item, encoding.catalogue.size, 1, std=1e-4)  # the bias is one more column
+        self.item = Widened(item, Ids(encoding.catalogue.size, 1, std=1e-4))  # the bias is one more column
         self.user = Table(encoding.users.size, item.dim, std=config.std)
 
     def read(self, items: Tensor, user: User, history: History) -> Memory:

@@ -33,7 +33,8 @@ class _LogCount(nn.Module):
     """log(1 + positive training events) of catalogue rows: [M, 1]."""
 
     count: Tensor
-    dim = 1
+    dim: int = 1
+    parts: tuple[int, ...] = (1,)
 
     def __init__(self, catalogue: Catalogue) -> None:
         super().__init__()

@@ -3,7 +3,10 @@
     id ──────────── table ─────────────┐
     category ────── table ─────────────┤
     genres ──────── table ── mean ─────┼─ concat ─ [M, D]
-    price ───────── standardised ──────┘
+    price, year ─── linear ────────────┤
+    text ────────── linear ────────────┘
+
+Every part is `dim` wide, so that models of pairs of fields can take the vector apart again.
 
 One encoder reads the candidate and the past. Models are given it, so that a wrapper can give them a wider one.
 """
@@ -33,6 +36,7 @@ class ItemEncoder(Protocol):
     """What models are given: catalogue rows int64 [M], whether their ids are known bool [M] -> [M, dim]."""
 
     dim: int
+    parts: tuple[int, ...]  # the widths that it is made of, the id's first; their sum is `dim`
 
     def __call__(self, row: Tensor, known: Tensor) -> Tensor: ...
 
@@ -51,12 +55,16 @@ class CatalogueEncoder(nn.Module):
         self, catalogue: Catalogue, sizes: tuple[int, ...], many_sizes: tuple[int, ...], config: ItemConfig = ItemConfig()
     ) -> None:
         super().__init__()
-        self.attributes = config.attributes
-        self.id = Table(catalogue.size, config.dim, std=config.std)
-        self.fields = Fields(sizes if config.attributes else (), config.dim, std=config.std)
-        self.many = nn.ModuleList(Table(size, config.dim, std=config.std) for size in many_sizes if config.attributes)
+        self.attributes, dim = config.attributes, config.dim
+        self.id = Table(catalogue.size, dim, std=config.std)
+        self.fields = Fields(sizes if config.attributes else (), dim, std=config.std)
+        self.many = nn.ModuleList(Table(size, dim, std=config.std) for size in many_sizes if config.attributes)
         numbers = catalogue.number.shape[1] if config.attributes else 0
-        self.dim = config.dim * (1 + len(self.fields.tables) + len(self.many)) + numbers
+        self.numbers = nn.Linear(numbers, dim, bias=False) if numbers else None  # (value, missing): what is missing is learned
+        self.vectors = nn.ModuleList(Projection(v.shape[1], dim, config.std) for v in catalogue.vector if config.attributes)
+        count = 1 + len(self.fields.tables) + len(self.many) + bool(numbers) + len(self.vectors)
+        self.dim = dim * count
+        self.parts: tuple[int, ...] = (dim,) * count
         self.extend(catalogue)
 
     def extend(self, catalogue: Catalogue) -> None:
@@ -65,13 +73,16 @@ class CatalogueEncoder(nn.Module):
             self.register_buffer(name, torch.from_numpy(value).to(device), persistent=False)
         for place, values in enumerate(catalogue.many):
             self.register_buffer(f"many_{place}", torch.from_numpy(values).to(device), persistent=False)
+        for place, vectors in enumerate(catalogue.vector):
+            self.register_buffer(f"vector_{place}", torch.from_numpy(vectors).to(device), persistent=False)
 
     def forward(self, row: Tensor, known: Tensor) -> Tensor:
         parts = [self.id(torch.where(known, row, 0))]
         if self.attributes:
             parts.append(self.fields(self.category.index_select(0, row)))
             parts += [self._mean(place, table, row) for place, table in enumerate(self.many)]
-            parts.append(self.number.index_select(0, row))
+            parts += [] if self.numbers is None else [self.numbers(self.number.index_select(0, row))]
+            parts += [projection(self.get_buffer(f"vector_{place}").index_select(0, row)) for place, projection in enumerate(self.vectors)]
         return torch.cat(parts, -1)
 
     def _mean(self, place: int, table: nn.Module, row: Tensor) -> Tensor:
@@ -83,16 +94,48 @@ class CatalogueEncoder(nn.Module):
         return (vectors * there[..., None]).sum(1) / length
 
 
-class Widened(nn.Module):
-    """An item encoder with a further id table beside it: [M, item.dim + extra], the table's columns last."""
+class Projection(nn.Module):
+    """A vector attribute as `dim` numbers; of an item that has none (NaN), a learned vector: [M, width] -> [M, dim]."""
 
-    def __init__(self, item: ItemEncoder, size: int, extra: int, *, std: float = 0.05) -> None:
+    def __init__(self, width: int, dim: int, std: float) -> None:
         super().__init__()
-        self.item, self.extra = item, Table(size, extra, std=std)
-        self.dim = item.dim + extra
+        self.linear = nn.Linear(width, dim)
+        self.missing = nn.Parameter(torch.empty(dim).normal_(std=std))
+
+    def forward(self, vector: Tensor) -> Tensor:
+        absent = vector[:, :1].isnan()
+        return torch.where(absent, self.missing, self.linear(vector.nan_to_num(0.0)))
+
+
+class Ids(nn.Module):
+    """An item encoder of ids alone: [M, dim]. An id that it does not know is UNKNOWN."""
+
+    def __init__(self, size: int, dim: int, *, std: float = 0.05) -> None:
+        super().__init__()
+        self.table = Table(size, dim, std=std)
+        self.dim = dim
+        self.parts: tuple[int, ...] = (dim,)
+
+    def extend(self, catalogue: Catalogue) -> None:
+        """New items have no rows in the table: they are not known."""
+
+    def forward(self, row: Tensor, known: Tensor) -> Tensor:
+        found: Tensor = self.table(torch.where(known, row, 0))
+        return found
+
+
+class Widened(nn.Module):
+    """An item encoder with a further one beside it: [M, item.dim + extra.dim], the further one's columns last."""
+
+    def __init__(self, item: ItemEncoder, extra: ItemEncoder) -> None:
+        super().__init__()
+        self.item, self.extra = item, extra
+        self.dim = item.dim + extra.dim
+        self.parts: tuple[int, ...] = (*item.parts, *extra.parts)
 
     def extend(self, catalogue: Catalogue) -> None:
         self.item.extend(catalogue)
+        self.extra.extend(catalogue)
 
     def forward(self, row: Tensor, known: Tensor) -> Tensor:
-        return torch.cat([self.item(row, known), self.extra(torch.where(known, row, 0))], -1)
+        return torch.cat([self.item(row, known), self.extra(row, known)], -1)
