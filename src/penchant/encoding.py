@@ -10,6 +10,7 @@ The same Encoding works in training, evaluation and serving, and travels with th
 
 from __future__ import annotations
 
+import json
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -246,7 +247,12 @@ def _listed(value: Any) -> list[Any]:
 
 
 def words_of(cell: str, field: Field) -> list[str]:
-    """The values of a several-valued category that stand in one cell."""
+    """The values of a several-valued category that stand in one cell: a JSON list, or texts between separators."""
+    if cell.startswith("["):
+        try:
+            return [one for value in json.loads(cell) if value is not None and (one := text(value).strip())]
+        except (ValueError, TypeError):
+            pass  # a text that begins with a bracket
     return [word for part in cell.split(field.separator) if (word := part.strip())]
 
 

@@ -70,7 +70,7 @@ class Field(Config):
 
     column: str | None = None  # None: the field's own name
     kind: Literal["category", "categories", "number", "vector"] = "category"
-    separator: str = Limits("|", min_length=1)  # between the values of "categories" in a text
+    separator: str = Limits("|", min_length=1)  # between the values of "categories", where they are no JSON list
     most: int = Limits(8, ge=1)  # values of "categories" that are kept, the first ones
 
 

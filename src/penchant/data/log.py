@@ -27,7 +27,8 @@ from penchant.encoding import Ints
 from penchant.files import read_manifest
 from penchant.schema import Schema, read_schema
 
-KIND, VERSION = "penchant log", 1
+KIND, VERSION = "penchant log", 2
+PARTS = ("train", "valid", "test")  # values of a split column, in the Log as 0, 1, 2
 FILES = ("events.arrow", "users.arrow", "items.arrow", "values.arrow", "schema.toml")
 
 

@@ -17,6 +17,7 @@ import re
 import tempfile
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -30,20 +31,32 @@ from penchant import files
 from penchant.arrow import write_batch, write_texts
 from penchant.config import dump
 from penchant.data import read
-from penchant.data.log import KIND, VERSION, Log, open_log
-from penchant.data.read import literal, quoted
+from penchant.data.log import KIND, PARTS, VERSION, Log, open_log
+from penchant.data.read import BadRows, Reading, Rows, Skipped, literal, quoted
 from penchant.encoding import words_of
 from penchant.errors import ConfigError, DataError, DiskError
-from penchant.schema import Field, Schema, Table, read_schema
+from penchant.schema import Field, Items, Join, Label, Schema, Users, read_schema
 
 Connection = duckdb.DuckDBPyConnection
 
+OF_EVENTS = ("action", "context", "shown")  # groups of fields that stand in the events' rows
+PART = 1 << 20  # events looked through at a time
 
-def prepare(source: Path | str, out: Path | str, schema: Schema | None = None, *, memory: str = "1GB", threads: int | None = None) -> Log:
+
+def prepare(
+    source: Path | str,
+    out: Path | str,
+    schema: Schema | None = None,
+    *,
+    memory: str = "1GB",
+    threads: int | None = None,
+    bad_rows: BadRows = "refuse",
+) -> Log:
     """The Log of the raw files in `source`, written to the new folder `out`.
 
     schema: what the columns mean; by default `source`/schema.toml.
     memory: what duckdb may use for sorting and joining, such as "500MB"; beyond it spills beside `out`.
+    bad_rows: "skip" leaves out rows that cannot be used; `Log.manifest["skipped"]` counts them by reason and shows the first.
     Raises SchemaError, DataError, ConfigError (memory), ExistsError, DiskError; nothing half-written stays behind.
     """
     source, out = Path(source), Path(out)
@@ -54,7 +67,8 @@ def prepare(source: Path | str, out: Path | str, schema: Schema | None = None, *
         try:
             with duckdb.connect(str(spill / "work.duckdb")) as connection:
                 _limit(connection, spill, memory, threads)
-                facts = _write(connection, schema, source, draft, spill)
+                reading = Reading(bad_rows=bad_rows, spill=spill)
+                facts = _write(connection, schema, source, draft, spill, reading)
         except duckdb.Error as fault:
             raise _refusal(fault, out, memory) from fault
         (draft / "schema.toml").write_text(dump(schema), encoding="utf-8")
@@ -91,13 +105,13 @@ def _limit(connection: Connection, spill: Path, memory: str, threads: int | None
         connection.execute(f"SET threads = {threads}")
 
 
-def _write(connection: Connection, schema: Schema, source: Path, draft: Path, spill: Path) -> dict[str, Any]:
+def _write(connection: Connection, schema: Schema, source: Path, draft: Path, spill: Path, reading: Reading) -> dict[str, Any]:
     """Writes every Arrow file of the Log; returns its counts."""
-    events = _read_events(connection, schema, source)
-    users = _read_side(connection, "users", schema.users, source)
-    items = _read_side(connection, "items", schema.items, source)
+    events, unmatched = _read_events(connection, schema, source, reading)
+    users = _read_side(connection, "users", schema.users, source, reading)
+    items = _read_side(connection, "items", schema.items, source, reading)
     values = _number(connection, schema, items is not None)
-    count = _write_events(connection, schema, draft, spill)
+    count, repeated = _write_events(connection, schema, draft, spill)
     user_rows = connection.sql('SELECT id, sum(events) OVER (ORDER BY code)::BIGINT AS "end" FROM user_code ORDER BY code').to_arrow_table()
     item_rows = connection.sql("SELECT id FROM item_code ORDER BY code").to_arrow_table()
     user_columns = {"id": user_rows["id"].combine_chunks(), "end": user_rows["end"].combine_chunks()}
@@ -112,49 +126,178 @@ def _write(connection: Connection, schema: Schema, source: Path, draft: Path, sp
         "events": count,
         "users": len(user_rows),
         "items": len(item_ids),
+        "repeated_events": repeated,
+        **unmatched,
         "users_without_profile": _absent(user_columns["id"], users) if users is not None else None,
         "profiles_without_events": _absent(users["id"], user_rows) if users is not None else None,
         "items_without_attributes": _absent(item_ids, items) if items is not None else None,
         "items_with_values_cut": _cut(items, schema.items.fields) if items is not None and schema.items else None,
+        "rows_skipped": sum(one.rows for one in reading.skipped),
+        "skipped": reading.as_dicts(),
     }
 
 
-def _read_events(connection: Connection, schema: Schema, source: Path) -> int:
-    """The duckdb table `events` of checked rows; returns how many there are."""
-    declared = schema.events
-    fields = {f"{group}.{name}": field for group, name, field in schema.fields() if group in ("action", "context")}
-    columns = {"user": declared.user, "item": declared.item, "time": declared.time.column}
-    columns |= {"label": declared.label.column} if declared.label else {}
-    columns |= {name: read.text_of(field, name.split(".", 1)[1]) for name, field in fields.items()}
-    rows = read.load(connection, "events", declared, source, columns)
+def _read_events(connection: Connection, schema: Schema, source: Path, reading: Reading) -> tuple[int, dict[str, int]]:
+    """The duckdb table `events` of checked rows; how many rows the files have, and how many found nothing to join."""
+    events = schema.events
+    fields = {f"{group}.{name}": field for group, name, field in schema.fields() if group in OF_EVENTS}
+    wanted = {"user": events.user, "item": events.item}
+    wanted |= {} if events.time.unit == "rows" else {"time": events.time.column}
+    wanted |= {"label": events.label.column} if events.label else {}
+    wanted |= {"weight": events.weight} if events.weight else {}
+    wanted |= {"split": events.split} if events.split else {}
+    wanted |= {"request": events.impressions.request} if events.impressions and events.impressions.request else {}
+    wanted |= {name: read.text_of(field, name.split(".", 1)[1]) for name, field in fields.items()}
+    joined = {here: (join, column) for here, join, column in read.names_of_joins(wanted, events.joins)}
+    own = {here: column for here, column in wanted.items() if here not in joined}
+    own |= {f"join.{name}": join.on for name, join in events.joins.items()}
+    connection.execute(f"SET TimeZone = {literal(events.zone)}")  # of times that name none
+    derived = {"instant": read.instant(events.time)}
+    rows = read.load(connection, "events", events, source, own, reading, "events", derived)
+    unmatched = {}
+    for name, join in events.joins.items():
+        mine = {here: column for here, (of, column) in joined.items() if of == name}
+        unmatched[f"events_without_{name}"] = _join(connection, name, join, source, mine, reading)
+    rows = replace(rows, columns=own | wanted)
     numbers = [name for name, field in fields.items() if field.kind == "number"]
-    read.need(rows, ["user", "item", *(["label"] if declared.label else [])])
-    read.need_times(rows, declared.time)
-    read.need_numbers(rows, [*numbers, *(["label"] if declared.label else [])])
-    return rows.count
+    label = events.label
+    read.need(rows, ["user", "item", *(["label"] if label else []), *(["request"] if "request" in wanted else [])])
+    read.need_times(rows, events.time)
+    read.need_numbers(rows, [*numbers, *(["label"] if label and not label.one_of else [])])
+    if events.weight:
+        read.need(rows, ["weight"])
+        read.need_numbers(rows, ["weight"])
+        read.refuse(rows, "weight", "weight::FLOAT < 0", "is negative")
+    if events.split:
+        read.need_one_of(rows, "split", PARTS)
+    if label:
+        _refuse_no_positives(rows, label)
+    if events.impressions:
+        _gather_requests(rows, schema)
+    if events.duplicates == "drop":
+        _drop_duplicates(rows, schema)
+    return rows.count, unmatched
 
 
-def _read_side(connection: Connection, name: str, table: Any, source: Path) -> pa.Table | None:
+def _join(connection: Connection, name: str, join: Join, source: Path, columns: Mapping[str, str], reading: Reading) -> int:
+    """Puts `columns` of a joined table beside the events; returns how many events have no row in it."""
+    key = join.key or join.on
+    rows = read.load(connection, f"join.{name}", join, source, {"id": key, **columns}, reading, f"join {name!r}")
+    read.need(rows, ["id"])
+    _refuse_duplicates(rows, name)
+    table, on = quoted(f"join.{name}"), quoted(f"join.{name}")
+    chosen = "".join(f", j.{quoted(here)}" for here in columns)
+    ((unmatched,),) = connection.execute(f"SELECT count(*) FROM events e ANTI JOIN {table} j ON j.id = e.{on}").fetchall()
+    connection.execute(f"CREATE TABLE wider AS SELECT e.* EXCLUDE ({on}){chosen} FROM events e LEFT JOIN {table} j ON j.id = e.{on}")
+    connection.execute("DROP TABLE events")
+    connection.execute("ALTER TABLE wider RENAME TO events")
+    connection.execute(f"DROP TABLE {table}")
+    return int(unmatched)
+
+
+def _refuse_no_positives(rows: Rows, label: Label) -> None:
+    ((found,),) = rows.connection.execute(f"SELECT count(*) FROM events e WHERE {_is_positive(label)}").fetchall()
+    if found:
+        return
+    top = rows.connection.execute("SELECT label, count(*) FROM events GROUP BY 1 ORDER BY 2 DESC, 1 LIMIT 5").fetchall()
+    has = ", ".join(f"{value!r} {times:,} times" for value, times in top)
+    wish = f"at least {label.at_least:g}" if label.at_least is not None else f"one of {', '.join(map(repr, label.one_of))}"
+    raise DataError(f"{rows.source.name}: no event is a positive: column {label.column!r} is nowhere {wish}. It has {has}.")
+
+
+def _is_positive(label: Label) -> str:
+    """As SQL, of the table `e`."""
+    if label.one_of:
+        return f"trim(e.label) IN ({', '.join(literal(value) for value in label.one_of)})"
+    return f"e.label::DOUBLE >= {label.at_least!r}"
+
+
+def _gather_requests(rows: Rows, schema: Schema) -> None:
+    """The columns `first`, the earliest row of a request, and `instant`, its moment: the earliest time of its rows."""
+    connection = rows.connection
+    key = "request" if schema.events.impressions and schema.events.impressions.request else '"user", instant'
+    if key == "request":
+        several = 'request IN (SELECT request FROM events GROUP BY request HAVING count(DISTINCT "user") > 1)'
+        read.refuse(rows, "request", several, "names a request of several people")
+    for name in (f"context.{name}" for name in schema.events.context):
+        cell = quoted(name)
+        differs = f"min({cell}) IS DISTINCT FROM max({cell}) OR count({cell}) NOT IN (0, count(*))"
+        several = f"({key}) IN (SELECT ({key}) FROM events GROUP BY {key} HAVING {differs})"
+        read.refuse(
+            rows, name, several, "has several values in one request, though context is of its moment (facts of an item go to `shown`)"
+        )
+    connection.execute(
+        f"""CREATE TABLE gathered AS
+            SELECT e.* EXCLUDE (instant), min(instant) OVER same AS instant, min(source) OVER same AS first
+            FROM events e WINDOW same AS (PARTITION BY {key})"""
+    )
+    connection.execute("DROP TABLE events")
+    connection.execute("ALTER TABLE gathered RENAME TO events")
+
+
+def _drop_duplicates(rows: Rows, schema: Schema) -> None:
+    same = '"user", item, ' + ("first" if schema.events.impressions else "instant") + (", label" if schema.events.label else "")
+    rows.connection.execute(
+        f"CREATE TABLE once AS SELECT * FROM events QUALIFY row_number() OVER (PARTITION BY {same} ORDER BY source) = 1"
+    )
+    ((before, after),) = rows.connection.execute("SELECT (SELECT count(*) FROM events), (SELECT count(*) FROM once)").fetchall()
+    rows.connection.execute("DROP TABLE events")
+    rows.connection.execute("ALTER TABLE once RENAME TO events")
+    if before > after:
+        why = "repeats an earlier row (events.duplicates = 'drop')"
+        rows.reading.skipped.append(Skipped(file=rows.source.name, why=why, rows=before - after, examples=""))
+
+
+def _read_side(connection: Connection, name: str, table: Users | Items | None, source: Path, reading: Reading) -> pa.Table | None:
     """The rows of a users' or items' table, `id` first, numbers as such; None where the schema has no such table."""
     if table is None:
         return None
-    columns = {"id": table.key} | ({"title": table.title} if getattr(table, "title", None) else {})
+    columns = {"id": table.key} | ({"title": table.title} if isinstance(table, Items) and table.title else {})
     columns |= {f".{field}": read.text_of(declared, field) for field, declared in table.fields.items()}
-    rows = read.load(connection, name, table, source, columns)
-    numbers = [f".{field}" for field, declared in table.fields.items() if declared.kind == "number"]
+    rows = read.load(connection, name, table, source, columns, reading, name)
+    kinds = {f".{field}": declared.kind for field, declared in table.fields.items()}
     read.need(rows, ["id"])
-    read.need_numbers(rows, numbers)
-    _refuse_duplicates(connection, name, table)
-    chosen = ", ".join(quoted(here) + ("::FLOAT AS " + quoted(here) if here in numbers else "") for here in columns)
-    return connection.sql(f"SELECT {chosen} FROM {name}").to_arrow_table()
+    read.need_numbers(rows, [here for here, kind in kinds.items() if kind == "number"])
+    _refuse_duplicates(rows, name[:-1])
+    for here in (here for here, kind in kinds.items() if kind == "vector"):
+        _to_vectors(rows, here)
+    cast = {"number": "::FLOAT"}
+    chosen = ", ".join(f"{quoted(here)}{cast.get(kinds.get(here, ''), '')} AS {quoted(here)}" for here in columns)
+    return connection.sql(f"SELECT {chosen} FROM {quoted(name)}").to_arrow_table()
 
 
-def _refuse_duplicates(connection: Connection, name: str, table: Table) -> None:
-    twice = connection.execute(f"SELECT id, count(*) FROM {name} GROUP BY id HAVING count(*) > 1 ORDER BY id").fetchall()
-    if twice:
-        shown = ", ".join(f"{raw!r} {times} times" for raw, times in twice[: read.SHOWN])
-        stand = "ids stand" if len(twice) > 1 else "id stands"
-        raise DataError(f"{table.file}: {len(twice):,} {name[:-1]} {stand} in it more than once: {shown}.")
+def _to_vectors(rows: Rows, here: str) -> None:
+    """A column of texts such as "0.5 1 -2" or "[0.5, 1, -2]" as lists of floats; an empty one is absent."""
+    cell, table = quoted(here), quoted(rows.name)
+    words = f"string_split(trim(regexp_replace({cell}, '[\\[\\](){{}},;|\\s]+', ' ', 'g')), ' ')"
+    rows.connection.execute(f"ALTER TABLE {table} ADD COLUMN vector FLOAT[]")
+    rows.connection.execute(f"UPDATE {table} SET vector = TRY_CAST({words} AS FLOAT[]) WHERE trim({cell}, ' []') != ''")
+    finite = "list_bool_and(list_transform(vector, lambda x: coalesce(isfinite(x), false)))"
+    read.refuse(rows, here, f"trim({cell}, ' []') != '' AND NOT coalesce({finite}, false)", "is no vector of finite numbers")
+    widths = rows.connection.execute(
+        f"SELECT len(vector), count(*) FROM {table} WHERE vector IS NOT NULL GROUP BY 1 ORDER BY 2 DESC, 1"
+    ).fetchall()
+    if not widths:
+        raise DataError(f"{rows.source.name}: column {rows.columns[here]!r} has no vector in any row.")
+    width = widths[0][0]
+    read.refuse(rows, here, f"len(vector) != {width}", f"is no vector of {width} numbers, as most are,")
+    rows.connection.execute(f"ALTER TABLE {table} DROP COLUMN {cell}")
+    rows.connection.execute(f"ALTER TABLE {table} RENAME COLUMN vector TO {cell}")
+
+
+def _refuse_duplicates(rows: Rows, noun: str) -> None:
+    """No id may stand in a table more than once; where bad rows are skipped, the first of each stays."""
+    table, execute = quoted(rows.name), rows.connection.execute
+    twice = execute(f"SELECT id, count(*) FROM {table} GROUP BY id HAVING count(*) > 1 ORDER BY id").fetchall()
+    if not twice:
+        return
+    shown = ", ".join(f"{raw!r} {times} times" for raw, times in twice[: read.SHOWN])
+    stand = "ids stand" if len(twice) > 1 else "id stands"
+    if rows.reading.bad_rows == "refuse":
+        raise DataError(f"{rows.source.name}: {len(twice):,} {noun} {stand} in it more than once: {shown}.")
+    execute(f"DELETE FROM {table} WHERE source NOT IN (SELECT min(source) FROM {table} GROUP BY id)")
+    gone = sum(times - 1 for _, times in twice)
+    rows.reading.skipped.append(Skipped(file=rows.source.name, why=f"{noun} id stands in it already", rows=gone, examples=shown))
 
 
 def _number(connection: Connection, schema: Schema, with_items: bool) -> dict[str, list[str]]:
@@ -168,7 +311,7 @@ def _number(connection: Connection, schema: Schema, with_items: bool) -> dict[st
     connection.execute("CREATE TABLE value_code (field VARCHAR, value VARCHAR, code INTEGER)")
     values: dict[str, list[str]] = {}
     for group, name, field in schema.fields():
-        if field.kind == "category" and group in ("action", "context"):
+        if field.kind == "category" and group in OF_EVENTS:
             column = quoted(f"{group}.{name}")
             connection.execute(
                 f"""INSERT INTO value_code SELECT {literal(f"{group}.{name}")}, value, row_number() OVER (ORDER BY value)
@@ -179,14 +322,26 @@ def _number(connection: Connection, schema: Schema, with_items: bool) -> dict[st
     return values
 
 
-def _write_events(connection: Connection, schema: Schema, draft: Path, spill: Path) -> int:
-    """events.arrow, sorted by (user, time, source row); returns how many events."""
-    scale = {"s": "* 1000", "ms": "", "us": "// 1000"}[schema.events.time.unit]
-    chosen = {"item": "i.code::INTEGER", "time": f"e.time::BIGINT {scale}", "source": "e.source::BIGINT"}
-    joins = ""
-    if schema.events.label:
-        chosen["label"] = f"(e.label::DOUBLE >= {schema.events.label.at_least or 0})::INTEGER::FLOAT"
-    for place, (group, name, field) in enumerate((g, n, f) for g, n, f in schema.fields() if g in ("action", "context")):
+def _write_events(connection: Connection, schema: Schema, draft: Path, spill: Path) -> tuple[int, int]:
+    """events.arrow, sorted by (user, time, source row); returns how many events, and how many of them repeat another.
+
+    Rows of one request stand together, under the time and the first row of the request.
+    """
+    events = schema.events
+    chosen = {"item": "i.code::INTEGER", "time": "e.instant", "source": "e.source::BIGINT"}
+    joins, order = "", "u.code, e.instant, e.source"
+    if events.impressions:
+        chosen["request"], order = "e.first::BIGINT", "u.code, e.instant, e.first, e.source"
+    if events.label:
+        chosen["label"] = f"({_is_positive(events.label)})::INTEGER::FLOAT"
+        if events.label.range:
+            least, most = events.label.range
+            chosen["value"] = f"((e.label::DOUBLE - {least!r}) / {most - least!r})::FLOAT"
+    if events.weight:
+        chosen["weight"] = "e.weight::FLOAT"
+    if events.split:
+        chosen["split"] = f"list_position({[*PARTS]!r}, trim(e.split))::INTEGER - 1"
+    for place, (group, name, field) in enumerate((g, n, f) for g, n, f in schema.fields() if g in OF_EVENTS):
         whole = f"{group}.{name}"
         if field.kind == "number":
             chosen[whole] = f"coalesce(e.{quoted(whole)}::FLOAT, 'nan'::FLOAT)"
@@ -194,14 +349,31 @@ def _write_events(connection: Connection, schema: Schema, draft: Path, spill: Pa
             chosen[whole] = f"coalesce(v{place}.code, 0)::INTEGER"
             joins += f" LEFT JOIN value_code v{place} ON v{place}.field = {literal(whole)} AND v{place}.value = e.{quoted(whole)}"
     select = ", ".join(f"{expression} AS {quoted(name)}" for name, expression in chosen.items())
-    order = spill / "sorted.parquet"
+    sorted_rows = spill / "sorted.parquet"
     connection.execute(
         f"""COPY (SELECT {select} FROM events e JOIN user_code u ON u.id = e."user" JOIN item_code i ON i.id = e.item {joins}
-            ORDER BY u.code, e.time::BIGINT, 3) TO {literal(str(order))} (FORMAT parquet)"""
+            ORDER BY {order}) TO {literal(str(sorted_rows))} (FORMAT parquet)"""
     )
-    columns = _stream(order, spill)
+    columns = _stream(sorted_rows, spill)
     write_batch(draft / "events.arrow", columns)
-    return len(columns["item"])
+    return len(columns["item"]), _repeated(connection, columns)
+
+
+def _repeated(connection: Connection, columns: Mapping[str, pa.Array]) -> int:
+    """How many events have the person, item and time of an earlier one."""
+    end = connection.execute("SELECT sum(events) OVER (ORDER BY code) AS e FROM user_code ORDER BY code").fetchnumpy()["e"]
+    item, time = (columns[name].to_numpy(zero_copy_only=True) for name in ("item", "time"))
+    new = np.zeros(len(item) + 1, dtype=bool)
+    new[1:-1] = time[1:] != time[:-1]
+    new[end.astype(np.int64)] = new[0] = True
+    found, begin = 0, 0
+    starts = np.flatnonzero(new)
+    while begin < len(item):  # a part at a time, cut where a moment begins
+        stop = int(starts[np.searchsorted(starts, min(begin + PART, len(item)))])
+        moment = np.cumsum(new[begin:stop])
+        found += stop - begin - len(np.unique(moment * (int(item[begin:stop].max()) + 1) + item[begin:stop]))
+        begin = stop
+    return found
 
 
 def _stream(path: Path, spill: Path) -> dict[str, pa.Array]:
@@ -249,6 +421,8 @@ def _encode(column: pa.Array, field: Field) -> tuple[pa.Array, list[str] | None]
     """A column of an items' or users' table as float32 (NaN absent), as places in its sorted values (0 absent), or as lists of places."""
     if field.kind == "number":
         return pc.fill_null(column, pa.scalar(float("nan"), pa.float32())), None
+    if field.kind == "vector":
+        return _fixed(column), None
     if field.kind == "category":
         values = pc.sort_indices(found := pc.unique(column.drop_null()))
         ordered = found.take(values)
@@ -258,6 +432,14 @@ def _encode(column: pa.Array, field: Field) -> tuple[pa.Array, list[str] | None]
     ordered_values = sorted({word for words in listed for word in words})
     place = {word: at + 1 for at, word in enumerate(ordered_values)}
     return pa.array([[place[word] for word in words] for words in listed], pa.list_(pa.int32())), ordered_values
+
+
+def _fixed(column: pa.ListArray) -> pa.FixedSizeListArray:
+    """Lists of one length, as such; NaN throughout where there is none."""
+    width = int(pc.max(pc.list_value_length(column)).as_py())
+    values = np.full((len(column), width), np.nan, dtype=np.float32)
+    values[column.is_valid().to_numpy(zero_copy_only=False)] = column.drop_null().flatten().to_numpy().reshape(-1, width)
+    return pa.FixedSizeListArray.from_arrays(pa.array(values.reshape(-1)), width)
 
 
 def _cut(rows: pa.Table, fields: Mapping[str, Field]) -> int:

@@ -1,108 +1,178 @@
-"""Raw delimited text into duckdb tables, checked.
+"""Raw tables into duckdb, checked.
 
 Everything is read as text, with the row it stands in, so that a value that cannot be used is named by file and line.
-Nothing is guessed and nothing is dropped: what cannot be read is an error that counts all such rows and shows the first.
+Nothing is guessed and nothing is dropped unasked: what cannot be read is an error that counts all such rows and shows
+the first; where bad rows are to be skipped, the same counts and examples are kept, and more than half is an error still.
 """
 
 from __future__ import annotations
 
-import csv
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+import re
+from bisect import bisect_right
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import asdict, dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import Any, Literal
 
 import duckdb
+import pyarrow as pa
+import pyarrow.parquet as pq
 
+from penchant.data.sources import Source, columns, copied, find, lines
 from penchant.errors import DataError, SchemaError, nearest
 from penchant.schema import Field, Table, Time
 
 SHOWN = 3  # bad rows that an error shows
-MICROSECONDS = {"s": 1_000_000, "ms": 1_000, "us": 1}
+MOST_SKIPPED = 0.5  # share of a table's rows: beyond it the schema is wrong, not the rows
+UNITS = {"s": "* 1000", "ms": "", "us": "/ 1000"}  # to milliseconds
+SECONDS = {"s": 1.0, "ms": 1e-3, "us": 1e-6}
 EARLIEST, LATEST = datetime(1971, 1, 1, tzinfo=UTC), datetime(2100, 1, 1, tzinfo=UTC)
 
+BadRows = Literal["refuse", "skip"]
 
-@dataclass(frozen=True)
+
+@dataclass(frozen=True, kw_only=True)
+class Skipped:
+    """Bad rows that were left out, all for one reason."""
+
+    file: str
+    why: str  # "column 'time' is empty"
+    rows: int
+    examples: str  # "line 4: None, line 9: ''"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Reading:
+    """What is done with bad rows, and what was left out so far."""
+
+    bad_rows: BadRows
+    spill: Path
+    skipped: list[Skipped] = field(default_factory=list)
+
+    def as_dicts(self) -> list[dict[str, Any]]:
+        return [asdict(one) for one in self.skipped]
+
+
+@dataclass(frozen=True, kw_only=True)
 class Rows:
-    """The rows of a file as a duckdb table of text columns and `source`, the row (from 0) of each in its file."""
+    """The rows of a table as a duckdb table of text columns and `source`, the row (from 0) of each among all of its files."""
 
     connection: duckdb.DuckDBPyConnection
     name: str  # of the duckdb table
-    table: Table
-    path: Path
-    columns: Mapping[str, str]  # {name here: column in the file}
+    source: Source
+    columns: Mapping[str, str]  # {name here: column in the files}
     count: int
+    first: tuple[int, ...]  # the `source` that each file begins at
+    reading: Reading
+
+    @property
+    def table(self) -> Table:
+        return self.source.table
 
 
-def load(connection: duckdb.DuckDBPyConnection, name: str, table: Table, folder: Path, columns: Mapping[str, str]) -> Rows:
-    """The rows of a table's file in `folder`, as a duckdb table `name` of `columns` {name here: column in the file}.
+def load(
+    connection: duckdb.DuckDBPyConnection,
+    name: str,
+    table: Table,
+    folder: Path,
+    wanted: Mapping[str, str],
+    reading: Reading,
+    what: str,
+    derived: Mapping[str, str] | None = None,
+) -> Rows:
+    """The rows of a table's files in `folder`, as a duckdb table `name` of the columns `wanted` {name here: column in the files}.
 
-    Raises SchemaError for a missing file or column, DataError for rows that do not have the file's columns.
+    what: how messages call it. derived: further columns, as SQL of those wanted and of `source`.
+    Raises SchemaError for a missing file or column, DataError for rows that do not have the files' columns.
     """
-    path = folder / table.file
-    if not path.is_file():
-        raise SchemaError(f"{path}: there is no such file; the schema names it for the {name}.")
+    source = find(table, folder, what)
+    there = columns(source)
+    for column in wanted.values():
+        if column not in there:
+            raise SchemaError(f"{source.name}: there is no column {column!r}. It has {', '.join(there)}.{nearest(column, there)}")
+        if there.count(column) > 1:
+            raise SchemaError(f"{source.name}: there are {there.count(column)} columns {column!r}; one was wanted.")
     try:
-        path.open("rb").close()
-    except OSError as fault:
-        raise SchemaError(f"{path}: cannot be read ({fault.strerror}).") from None
-    there = table.columns or _header(path, table)
-    for wanted in columns.values():
-        if wanted not in there:
-            raise SchemaError(f"{path.name}: there is no column {wanted!r}. It has {', '.join(there)}.{nearest(wanted, there)}")
-        if there.count(wanted) > 1:
-            raise SchemaError(f"{path.name}: there are {there.count(wanted)} columns {wanted!r}; one was wanted.")
-    chosen = ", ".join(f"c{there.index(column)} AS {quoted(here)}" for here, column in columns.items())
-    bad = f"bad_{name}"
-    connection.execute(
-        f"CREATE TABLE {quoted(name)} AS SELECT row_number() OVER () - 1 AS source, {chosen} FROM {_scan(path, table, len(there), bad)}"
-    )
-    ((rows,),) = connection.execute(f"SELECT count(DISTINCT line) FROM {bad}").fetchall()
-    if rows:
-        shown = connection.execute(
-            f"""SELECT line, trim(any_value(csv_line), chr(10)), string_agg(DISTINCT why, ', ' ORDER BY why)
-                FROM (SELECT *, lower(error_type::VARCHAR) AS why FROM {bad}) GROUP BY line ORDER BY line LIMIT {SHOWN}"""
-        ).fetchall()
-        examples = ", ".join(f"line {line}: {text!r} ({why})" for line, text, why in shown)
-        wish = f"{len(there)} columns of {table.encoding} text separated by {table.separator or chr(44)!r}"
-        raise DataError(f"{path.name}: {_count(rows, 'row')} cannot be read as {wish}: {examples}.")
+        first = _create(connection, name, source, wanted, there, reading, derived or {})
+    except duckdb.Error as fault:
+        raise _unreadable(fault, source) or fault from fault
+    source.refuse_changes()
     ((count,),) = connection.execute(f"SELECT count(*) FROM {quoted(name)}").fetchall()
     if not count:
-        raise DataError(f"{path.name}: there is no row in it.")
-    return Rows(connection, name, table, path, columns, int(count))
+        raise DataError(f"{source.name}: there is no row in it.")
+    return Rows(connection=connection, name=name, source=source, columns=wanted, count=int(count), first=first, reading=reading)
 
 
 def need(rows: Rows, wanted: Iterable[str]) -> None:
-    """Raises DataError when a row lacks one of `wanted`."""
+    """No row may lack one of `wanted`."""
     for here in wanted:
-        _refuse(rows, here, f"{quoted(here)} IS NULL OR trim({quoted(here)}) = ''", "is empty")
+        refuse(rows, here, f"{quoted(here)} IS NULL OR trim({quoted(here)}) = ''", "is empty")
 
 
 def need_numbers(rows: Rows, wanted: Iterable[str]) -> None:
-    """Raises DataError when one of `wanted` is there and no finite number of 32 bits."""
+    """Where one of `wanted` is there it must be a finite number of 32 bits."""
     for here in wanted:
         cell = quoted(here)
-        _refuse(rows, here, f"{cell} IS NOT NULL AND NOT coalesce(isfinite(TRY_CAST({cell} AS FLOAT)), false)", "is not a number")
+        refuse(rows, here, f"{cell} IS NOT NULL AND NOT coalesce(isfinite(TRY_CAST({cell} AS FLOAT)), false)", "is not a number")
+
+
+def need_one_of(rows: Rows, here: str, values: Iterable[str]) -> None:
+    """A value must be one of these."""
+    listed = ", ".join(literal(value) for value in values)
+    refuse(rows, here, f"NOT coalesce(trim({quoted(here)}) IN ({listed}), false)", f"is none of {', '.join(values)}")
+
+
+def instant(time: Time) -> str:
+    """Unix milliseconds as SQL of the column `time`; NULL for what is no time."""
+    if time.unit == "rows":
+        return f"{int(EARLIEST.timestamp() * 1000)} + source"
+    if time.unit == "iso":
+        return "epoch_ms(TRY_CAST(time AS TIMESTAMPTZ))"
+    return f"TRY_CAST(floor(TRY_CAST(time AS DECIMAL(38, 6)) {UNITS[time.unit]}) AS BIGINT)"
 
 
 def need_times(rows: Rows, time: Time) -> None:
-    """Raises DataError when a time is no whole number, or when its unit puts it out of this world."""
-    whole = "TRY_CAST(time AS BIGINT)"  # rounds 1.5
-    _refuse(rows, "time", f"{whole} IS NULL OR {whole}::DOUBLE != TRY_CAST(time AS DOUBLE)", "is not a whole number")
-    ((least, most),) = rows.connection.execute(f"SELECT min(time::BIGINT), max(time::BIGINT) FROM {quoted(rows.name)}").fetchall()
-    for value in (least, most):
-        if not _plausible(value, time.unit):
-            fits = [unit for unit in MICROSECONDS if _plausible(value, unit)]
-            hint = f"; in {fits[0]!r} it is {_date(value, fits[0])}: set events.time.unit = {fits[0]!r}" if fits else ""
-            raise DataError(
-                f"{rows.table.file}: {time.column} {value} in unit {time.unit!r} is {_date(value, time.unit)}, "
-                f"outside {EARLIEST.year} to {LATEST.year}{hint}."
-            )
+    """What is no time, or puts an event out of this world, is bad."""
+    if time.unit == "rows":
+        return
+    if time.unit == "iso":
+        refuse(rows, "time", "instant IS NULL", "is no ISO 8601 time")
+    else:
+        refuse(
+            rows, "time", "instant IS NULL", "is not a number", lambda value: ": set events.time.unit = 'iso'" if _is_date(value) else ""
+        )
+    first, last = (int(one.timestamp() * 1000) for one in (EARLIEST, LATEST))
+    outside = f"lies outside {EARLIEST.year} to {LATEST.year}" + ("" if time.unit == "iso" else f" in unit {time.unit!r}")
+    refuse(rows, "time", f"instant < {first} OR instant >= {last}", outside, lambda value: _hint(value, time))
 
 
-def text_of(field: Field, name: str) -> str:
+def refuse(rows: Rows, here: str | None, bad: str, what: str, hint: Any = None) -> None:
+    """Raises DataError when `bad` (SQL) holds of a row; or leaves such rows out and notes it, where bad rows are to be skipped.
+
+    here: the column that is shown of each; None: no value is.
+    hint: of the first bad value, a text that follows the message.
+    """
+    table = quoted(rows.name)
+    ((count, total),) = rows.connection.execute(f"SELECT count(*) FILTER (WHERE {bad}), count(*) FROM {table}").fetchall()
+    if not count:
+        return
+    value = quoted(here) if here else "NULL"
+    shown = rows.connection.execute(f"SELECT source, {value} FROM {table} WHERE {bad} ORDER BY source LIMIT {SHOWN}").fetchall()
+    places = _places(rows, [source for source, _ in shown])
+    examples = ", ".join(f"{place}: {cell!r}" if here else place for place, (_, cell) in zip(places, shown, strict=True))
+    why = f"column {rows.columns[here]!r} {what}" if here else what
+    message = f"{rows.source.name}: {why} in {counted(count, 'row')}: {examples}"
+    more = hint(shown[0][1]) if hint else ""
+    if rows.reading.bad_rows == "refuse" or count > MOST_SKIPPED * total:
+        raise DataError(f"{message}{more}.{_too_many(rows.reading, total)}")
+    rows.connection.execute(f"DELETE FROM {table} WHERE {bad}")
+    rows.reading.skipped.append(Skipped(file=rows.source.name, why=why, rows=int(count), examples=examples))
+
+
+def text_of(declared: Field, name: str) -> str:
     """The column that a declared field is read from."""
-    return field.column or name
+    return declared.column or name
 
 
 def quoted(name: str) -> str:
@@ -115,67 +185,211 @@ def literal(value: str) -> str:
     return "'" + value.replace("'", "''") + "'"
 
 
-def _refuse(rows: Rows, here: str, bad: str, what: str) -> None:
-    ((count,),) = rows.connection.execute(f"SELECT count(*) FROM {quoted(rows.name)} WHERE {bad}").fetchall()
-    if count:
-        shown = rows.connection.execute(
-            f"SELECT source, {quoted(here)} FROM {quoted(rows.name)} WHERE {bad} ORDER BY source LIMIT {SHOWN}"
-        ).fetchall()
-        lines = _lines(rows.path, rows.table, [source for source, _ in shown])
-        examples = ", ".join(f"line {line}: {value!r}" for line, (_, value) in zip(lines, shown, strict=True))
-        raise DataError(f"{rows.table.file}: column {rows.columns[here]!r} {what} in {_count(count, 'row')}: {examples}.")
+def counted(rows: int, noun: str) -> str:
+    return f"{rows:,} {noun}{'' if rows == 1 else 's'}"
 
 
-def _lines(path: Path, table: Table, rows: Sequence[int]) -> list[int]:
-    """The line that each of `rows` (from 0, ascending) begins at: lines may be blank, and a text in quotes may have several."""
-    found, row, begin = [], 0 if table.columns else -1, 1
-    blank_is_a_row = len(table.columns or _header(path, table)) == 1  # an empty value of the one column
-    with path.open(encoding=table.encoding, newline="") as file:
-        reader = csv.reader(file, delimiter=(table.separator or ",")[0])
-        for cells in reader:
-            if cells or blank_is_a_row:
-                found += [begin] * (row in rows)
-                row += 1
-            begin = reader.line_num + 1
-            if len(found) == len(rows):
-                break
-    return found
-
-
-def _header(path: Path, table: Table) -> tuple[str, ...]:
-    with path.open(encoding=table.encoding, errors="replace") as file:
-        line = file.readline().rstrip("\r\n").removeprefix("\ufeff")
-    if not line:
-        raise DataError(f"{path.name}: there is no header line in it.")
-    cells = (
-        next(csv.reader([line], delimiter=(table.separator or ",")))
-        if len(table.separator or ",") == 1
-        else line.split(table.separator or ",")
+def _create(
+    connection: duckdb.DuckDBPyConnection,
+    name: str,
+    source: Source,
+    wanted: Mapping[str, str],
+    there: tuple[str, ...],
+    reading: Reading,
+    derived: Mapping[str, str],
+) -> tuple[int, ...]:
+    """The duckdb table; returns the `source` that each file begins at."""
+    paths = copied(source, reading.spill / "copies")
+    make = {"csv": _from_csv, "jsonl": _from_json, "parquet": _from_parquet}[source.form]
+    scan, cells = make(source, paths, wanted, there, name)
+    chosen = "".join(f", {cell} AS {quoted(here)}" for here, cell in cells.items())
+    more = "".join(f", {expression} AS {quoted(here)}" for here, expression in derived.items())
+    connection.execute(
+        f"""CREATE TABLE {quoted(name)} AS SELECT *{more}
+            FROM (SELECT row_number() OVER () - 1 AS source, filename AS file{chosen} FROM {scan})"""
     )
-    return tuple(cell.strip().strip('"') for cell in cells)
+    first = _first(connection, name, paths)
+    if source.form == "csv":
+        _refuse_rejects(connection, name, source, paths, len(there), reading)
+    if source.form == "jsonl":
+        _refuse_no_objects(connection, name, source, first, reading)
+        connection.execute(f"ALTER TABLE {quoted(name)} DROP COLUMN object")
+    connection.execute(f"ALTER TABLE {quoted(name)} DROP COLUMN file")
+    return first
 
 
-def _scan(path: Path, table: Table, columns: int, bad: str) -> str:
-    named = ", ".join(f"c{place}: 'VARCHAR'" for place in range(columns))  # by place: names may differ in case only
-    return (
-        f"read_csv({literal(str(path))}, delim={literal(table.separator or ',')}, header={'false' if table.columns else 'true'}, "
-        f"columns={{{named}}}, auto_detect=false, quote='\"', escape='\"', encoding={literal(table.encoding)}, "
-        f"store_rejects=true, rejects_limit=1000000, rejects_table='{bad}', rejects_scan='scan_{bad}')"
+def _first(connection: duckdb.DuckDBPyConnection, name: str, paths: tuple[Path, ...]) -> tuple[int, ...]:
+    if len(paths) == 1:
+        return (0,)
+    begin = dict(connection.execute(f"SELECT file, min(source) FROM {quoted(name)} GROUP BY file").fetchall())
+    found, after = [], 0
+    for path in reversed(paths):  # a file without rows begins where the next one does
+        after = begin.get(str(path), after)
+        found.append(after)
+    return tuple(reversed(found))
+
+
+def _list(paths: tuple[Path, ...]) -> str:
+    escaped = (re.sub(r"([*?\[])", r"[\1]", str(path)) for path in paths)  # duckdb takes a path for a pattern
+    return "[" + ", ".join(literal(path) for path in escaped) + "]"
+
+
+def _from_csv(
+    source: Source, paths: tuple[Path, ...], wanted: Mapping[str, str], there: tuple[str, ...], name: str
+) -> tuple[str, dict[str, str]]:
+    named = ", ".join(f"c{place}: 'VARCHAR'" for place in range(len(there)))  # by place: names may differ in case only
+    quote = literal(source.table.quote)
+    scan = (
+        f"read_csv({_list(paths)}, delim={literal(source.separator)}, header={'false' if source.table.columns else 'true'}, "
+        f"columns={{{named}}}, auto_detect=false, quote={quote}, escape={quote}, filename=true, "
+        f"encoding={literal(source.table.encoding if source.native else 'utf-8')}, "
+        f"store_rejects=true, rejects_limit=1000000, rejects_table='bad_{name}', rejects_scan='scan_{name}')"
     )
+    return scan, {here: f"c{there.index(column)}" for here, column in wanted.items()}
 
 
-def _plausible(value: int, unit: str) -> bool:
-    microseconds = value * MICROSECONDS[unit]
-    return EARLIEST.timestamp() * 1e6 <= microseconds < LATEST.timestamp() * 1e6
+def _from_json(
+    source: Source, paths: tuple[Path, ...], wanted: Mapping[str, str], there: tuple[str, ...], name: str
+) -> tuple[str, dict[str, str]]:
+    scan = f"read_ndjson_objects({_list(paths)}, ignore_errors=true, filename=true)"
+    cells = {here: f"json_extract_string(json, {literal(_path(column))})" for here, column in wanted.items()}
+    return scan, {"object": "coalesce(json_type(json) = 'OBJECT', false)", **cells}
 
 
-def _date(value: int, unit: str) -> str:
-    seconds = value * MICROSECONDS[unit] // 1_000_000
+def _path(column: str) -> str:
+    return "$" + "".join(f'."{part}"' for part in column.split("."))
+
+
+def _from_parquet(
+    source: Source, paths: tuple[Path, ...], wanted: Mapping[str, str], there: tuple[str, ...], name: str
+) -> tuple[str, dict[str, str]]:
+    types = pq.read_schema(paths[0])
+    return f"read_parquet({_list(paths)}, filename=true)", {
+        here: _as_text(quoted(column), types.field(column).type) for here, column in wanted.items()
+    }
+
+
+def _as_text(cell: str, kind: pa.DataType) -> str:
+    """A column of any type as text: whole floats as whole numbers, lists and structs as JSON."""
+    if pa.types.is_floating(kind):  # ids that were once missing somewhere become floats on their way
+        whole = f"{cell} = trunc({cell}) AND abs({cell}) < 1e15"
+        return f"CASE WHEN {whole} THEN {cell}::BIGINT::VARCHAR WHEN NOT isnan({cell}) THEN {cell}::VARCHAR END"
+    if pa.types.is_nested(kind):
+        return f"to_json({cell})::VARCHAR"
+    return f"{cell}::VARCHAR"
+
+
+def _refuse_rejects(
+    connection: duckdb.DuckDBPyConnection, name: str, source: Source, paths: tuple[Path, ...], columns: int, reading: Reading
+) -> None:
+    """Lines that the CSV reader could not take apart; they are in no row."""
+    bad = f"(SELECT b.*, s.file_path FROM bad_{name} b JOIN scan_{name} s USING (scan_id, file_id))"
+    ((rows,),) = connection.execute(f"SELECT count(*) FROM (SELECT DISTINCT file_path, line FROM {bad})").fetchall()
+    if not rows:
+        return
+    shown = connection.execute(
+        f"""SELECT file_path, line, trim(any_value(csv_line), chr(10)), string_agg(DISTINCT why, ', ' ORDER BY why)
+            FROM (SELECT *, lower(error_type::VARCHAR) AS why FROM {bad}) GROUP BY file_path, line ORDER BY file_path, line LIMIT {SHOWN}"""
+    ).fetchall()
+    number = {str(path): file for file, path in enumerate(paths)}
+    examples = ", ".join(f"{source.label(number.get(path, 0))}line {line}: {text!r} ({why})" for path, line, text, why in shown)
+    why = f"cannot be read as {counted(columns, 'column')} of {source.table.encoding} text separated by {source.separator!r}"
+    _leave_out(connection, name, source, rows, why, examples, reading)
+
+
+def _refuse_no_objects(connection: duckdb.DuckDBPyConnection, name: str, source: Source, first: tuple[int, ...], reading: Reading) -> None:
+    ((rows,),) = connection.execute(f"SELECT count(*) FROM {quoted(name)} WHERE NOT object").fetchall()
+    if not rows:
+        return
+    shown = connection.execute(f"SELECT source FROM {quoted(name)} WHERE NOT object ORDER BY source LIMIT {SHOWN}").fetchall()
+    connection.execute(f"DELETE FROM {quoted(name)} WHERE NOT object")
+    examples = ", ".join(_found(source, first, [row for (row,) in shown]))
+    _leave_out(connection, name, source, rows, f"cannot be read as a JSON object of {source.table.encoding} text", examples, reading)
+
+
+def _leave_out(
+    connection: duckdb.DuckDBPyConnection, name: str, source: Source, rows: int, why: str, examples: str, reading: Reading
+) -> None:
+    ((left,),) = connection.execute(f"SELECT count(*) FROM {quoted(name)}").fetchall()
+    if reading.bad_rows == "refuse" or rows > MOST_SKIPPED * (left + rows):
+        raise DataError(f"{source.name}: {counted(rows, 'row')} {why}: {examples}.{_too_many(reading, left + rows)}")
+    reading.skipped.append(Skipped(file=source.name, why=why, rows=rows, examples=examples))
+
+
+def _too_many(reading: Reading, total: int) -> str:
+    return f" That is more than half of {total:,}, too many to skip." if reading.bad_rows == "skip" else ""
+
+
+def _places(rows: Rows, sources: list[int]) -> list[str]:
+    return _found(rows.source, rows.first, sources)
+
+
+def _found(source: Source, first: tuple[int, ...], rows: list[int]) -> list[str]:
+    """Where each of these rows (ascending) stands, in words."""
+    noun = "row" if source.form == "parquet" else "line"
+    out: list[str] = []
+    by_file: dict[int, list[int]] = {}
+    for row in rows:
+        by_file.setdefault(_file_of(first, row), []).append(row)
+    for file, mine in by_file.items():
+        out += [f"{source.label(file)}{noun} {line}" for line in lines(source, file, [row - first[file] for row in mine])]
+    return out
+
+
+def _file_of(first: tuple[int, ...], row: int) -> int:
+    return bisect_right(first, row) - 1
+
+
+def _unreadable(fault: duckdb.Error, source: Source) -> Exception | None:
+    """What a fault of duckdb's says of the files that it reads; None where it is of something else."""
+    if isinstance(fault, duckdb.OutOfMemoryException | duckdb.InternalException):
+        return None
+    text = str(fault)
+    kinds = (duckdb.InvalidInputException, duckdb.ConversionException, duckdb.SerializationException, duckdb.BinderException)
+    if isinstance(fault, kinds) or any(path.name in text for path in source.files) or "gzip" in text.lower():
+        if "new_line" in text or "state machine" in text:
+            return DataError(
+                f"{source.name}: cannot be read as CSV: its quotes or ends of lines are of several kinds. "
+                'Write it again with one kind, or say quote = "" in the schema if quotes mean nothing in it.'
+            )
+        reason = next((line for line in text.splitlines() if line.strip()), text).removeprefix("Invalid Input Error: ")
+        return DataError(f"{source.name}: cannot be read: {reason.rstrip('.')}.")
+    return None
+
+
+def _hint(value: str, time: Time) -> str:
+    """The date that a time out of this world stands for, and the unit in which it is of this world."""
+    if time.unit not in SECONDS:
+        return ""
+    number = float(value)
+    fits = [unit for unit in SECONDS if _plausible(number * SECONDS[unit])]
+    says = f" ({_date(number * SECONDS[time.unit])})"
+    return says + (f"; in {fits[0]!r} it is {_date(number * SECONDS[fits[0]])}: set events.time.unit = {fits[0]!r}" if fits else "")
+
+
+def _is_date(value: str | None) -> bool:
+    try:
+        datetime.fromisoformat((value or "").strip())
+    except ValueError:
+        return False
+    return True
+
+
+def _plausible(seconds: float) -> bool:
+    return EARLIEST.timestamp() <= seconds < LATEST.timestamp()
+
+
+def _date(seconds: float) -> str:
     try:
         return datetime.fromtimestamp(seconds, tz=UTC).date().isoformat()
     except (ValueError, OverflowError, OSError):
-        return f"about the year {1970 + seconds // 31_556_952}"
+        return f"about the year {1970 + int(seconds // 31_556_952)}"
 
 
-def _count(rows: int, noun: str) -> str:
-    return f"{rows:,} {noun}{'' if rows == 1 else 's'}"
+def names_of_joins(columns: Mapping[str, str], joins: Iterable[str]) -> Iterator[tuple[str, str, str]]:
+    """(name here, join, column) of those columns that are read from a joined table: "session.place"."""
+    known = set(joins)
+    for here, column in columns.items():
+        join, dot, rest = column.partition(".")
+        if dot and join in known:
+            yield here, join, rest
