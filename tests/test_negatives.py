@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from test_draw import chi_square
 
-from penchant.data.negatives import Seen, Uniform
+from penchant.data.negatives import Negatives, Pool, Seen
 from penchant.errors import DataError
 
 USERS = 4
@@ -17,9 +17,9 @@ CHOSEN = st.lists(st.tuples(st.integers(0, USERS - 1), st.integers(1, ROWS - 1))
 POOL = st.lists(st.integers(1, ROWS - 1), min_size=1, max_size=ROWS - 1, unique=True).map(sorted)
 
 
-def uniform(chosen: list[tuple[int, int]], pool: list[int], seed: int = 3, *, rows: int = ROWS, users: int = USERS) -> Uniform:
+def uniform(chosen: list[tuple[int, int]], pool: list[int], seed: int = 3, *, rows: int = ROWS, users: int = USERS) -> Negatives:
     pairs = np.array(chosen, dtype=np.int64).reshape(-1, 2)
-    return Uniform(pool=np.array(pool), seen=Seen(pairs[:, 0], pairs[:, 1], users=users, rows=rows), seed=seed)
+    return Negatives(pool=Pool.of(np.array(pool)), seen=Seen(pairs[:, 0], pairs[:, 1], users=users, rows=rows), seed=seed)
 
 
 @settings(max_examples=80, deadline=None)

@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from test_log import PASTS, Pasts, small_log
 
 from penchant.data.log import Log
-from penchant.data.split import SPLITS, leave_last_out
+from penchant.data.split import leave_last_out, split_of
 from penchant.errors import DataError
 
 
@@ -58,7 +58,7 @@ def test_nobody_can_be_judged() -> None:
 
 
 def test_of_a_prepared_log(log: Log) -> None:
-    split = SPLITS["leave-last-out"](log)
+    split = split_of(log)
     assert split.test.tolist() == (log.start[1:] - 1).tolist()
     assert split.valid.tolist() == (log.start[1:] - 2).tolist()
     assert len(split.train) == log.size - 2 * len(log.users)

@@ -17,11 +17,12 @@ from penchant.data.log import Log
 from penchant.errors import ConfigError, ExistsError, TrainingError, UnknownNameError
 from penchant.evaluate.judge import judge
 from penchant.evaluate.protocol import PROTOCOLS
+from penchant.models import MODELS
 from penchant.nn.embedding import Table
 from penchant.nn.item import ItemConfig
 from penchant.train.config import RunConfig, TrainConfig
 from penchant.train.loop import Progress, fit
-from penchant.train.loss import binary_cross_entropy
+from penchant.train.loss import BCE
 from penchant.train.optimiser import RowAdam, rows_of
 
 
@@ -110,7 +111,7 @@ def test_refusals(log: Log, tmp_path: Path) -> None:
     assert str(there.value) == f"{tmp_path / 'there'}: this exists already; remove it, or train into another folder."
     with pytest.raises(UnknownNameError) as name:
         fit(config(log, "dinn"), tmp_path / "run")
-    assert str(name.value) == "'dinn' is not a model: there are popularity, mf, pooling, din. Did you mean 'din'?"
+    assert str(name.value) == f"'dinn' is not a model: there are {', '.join(MODELS)}. Did you mean 'din'?"
     with pytest.raises(ConfigError) as key:
         fit(config(log, hed=[3]), tmp_path / "run")
     assert str(key.value) == "run: model.hed is not a key of DINConfig. Did you mean 'head'?"
@@ -148,15 +149,13 @@ def test_weights_weigh(loader: Any) -> None:
     logit = torch.randn(batch.item.shape)
     weight = torch.rand(batch.item.shape)
     weighted = Batch(**{**batch.__dict__, "weight": weight})
-    plain = float(binary_cross_entropy(Output(logit=logit), batch))
+    plain = float(BCE()(Output(logit=logit), batch))
     assert batch.label is not None
     by_hand = [
         -math.log(1 / (1 + math.exp(-z if y else z))) for z, y in zip(logit.flatten().tolist(), batch.label.flatten().tolist(), strict=True)
     ]
     assert plain == pytest.approx(np.mean(by_hand), rel=1e-5)
-    assert float(binary_cross_entropy(Output(logit=logit), weighted)) == pytest.approx(
-        np.average(by_hand, weights=weight.flatten()), rel=1e-5
-    )
+    assert float(BCE()(Output(logit=logit), weighted)) == pytest.approx(np.average(by_hand, weights=weight.flatten()), rel=1e-5)
     with pytest.raises(TrainingError) as fault:
-        binary_cross_entropy(Output(logit=logit), Batch(**{**batch.__dict__, "label": None}))
+        BCE()(Output(logit=logit), Batch(**{**batch.__dict__, "label": None}))
     assert str(fault.value) == "this batch has no labels; a loss was asked for."

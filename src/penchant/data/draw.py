@@ -31,9 +31,10 @@ def bits(*keys: int | Ints) -> Bits:
     return np.asarray(state)
 
 
-def below(size: int, random: Bits) -> Ints:
-    """int64 uniform in [0, size), size < 2^32, from random bits."""
-    return ((random >> np.uint64(32)) * np.uint64(size) >> np.uint64(32)).astype(np.int64)
+def below(size: int | Ints, random: Bits) -> Ints:
+    """int64 uniform in [0, size), size < 2^32, from random bits; the two broadcast together."""
+    bound = np.asarray(size).astype(np.uint64)
+    return np.asarray((random >> np.uint64(32)) * bound >> np.uint64(32)).astype(np.int64)
 
 
 def share(random: Bits) -> NDArray[np.float64]:

@@ -4,17 +4,20 @@
               ─▶ candidates (own, negatives) ├─▶ distinct catalogue rows ─▶ Batch
               ─▶ people and moments ─────────┘
 
-An example is a position in the Log. What it looks like is a function of (seed, epoch, position) alone.
+An example is a position in the Log: a positive that negatives are drawn for, or the first row of a logged request, whose
+candidates are all of its rows. What it looks like is a function of (seed, epoch, position) alone.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import cached_property, partial
+from typing import Literal
 
 import numpy as np
 from pydantic import Field as Limits
+from pydantic import model_validator
 
 from penchant.batch import Batch
 from penchant.collate import Pasts, Requests, collate
@@ -22,9 +25,9 @@ from penchant.config import Config
 from penchant.data.draw import Permutation, bits, share
 from penchant.data.fit import attributes, remap
 from penchant.data.log import Log
-from penchant.data.negatives import Seen, Uniform
+from penchant.data.negatives import PARTS_OF_WINDOW, Negatives, Pool, SamplerConfig, Seen, by_category, by_life, by_popularity
 from penchant.encoding import Bools, Encoding, Floats, Ints
-from penchant.errors import ConfigError
+from penchant.errors import ConfigError, nearest
 from penchant.schema import Tie
 
 UNKNOWN_IDS = 1 << 40  # a key of its own, so that ids are not marked by the bits that draw negatives
@@ -36,18 +39,29 @@ class LoadConfig(Config):
     past: int = Limits(50, ge=0)  # events of a past that are kept, the latest
     negatives: int = Limits(4, ge=0)  # sampled candidates beside each positive; 0: learn from the log's own labels
     latest: int | None = Limits(None, ge=1)  # examples a person, the latest; None: all
+    sampler: SamplerConfig = SamplerConfig()  # where negatives come from
+    target: Literal["implicit", "explicit"] = "implicit"  # chosen or not; or the label's value, scaled to 0 .. 1 by label.range
     unknown: float = Limits(0.05, ge=0, lt=1)  # share of the catalogue's ids that an epoch treats as UNKNOWN
+
+    @model_validator(mode="after")
+    def _consistent(self) -> LoadConfig:
+        if self.target == "explicit" and self.negatives:
+            raise ValueError("data.target 'explicit' learns from the log's own values; set data.negatives = 0")
+        return self
 
 
 class EncodedLog:
-    """A Log seen through an Encoding: ids wherever the Log has places."""
+    """A Log seen through an Encoding: ids wherever the Log has places.
 
-    def __init__(self, log: Log, encoding: Encoding) -> None:
-        self.log, self.encoding, schema = log, encoding, encoding.schema
+    hidden: bool [N], events that may stand in no past (`Split.hidden`).
+    """
+
+    def __init__(self, log: Log, encoding: Encoding, hidden: Bools | None = None) -> None:
+        self.log, self.encoding, self.hidden, schema = log, encoding, hidden, encoding.schema
         self.item: Ints = encoding.catalogue.items.encode(log.items.column("id"))  # [I] the catalogue row of each item of the Log
         codes, self.user_number = attributes(log, "user", schema, encoding.vocabularies, encoding.scales)
         self.user: Ints = np.concatenate([encoding.users.encode(log.users.column("id"))[:, None], codes], axis=1)  # [U, 1 + F]
-        names = [f"{g}.{n}" for g in ("action", "context") for n in schema.named(g, "category")]
+        names = [f"{g}.{n}" for g in ("action", "context", "shown") for n in schema.named(g, "category")]
         self._ids = {name: remap(log, encoding.vocabularies, name) for name in names if name in log.values}
 
     def rows(self, position: Ints) -> Ints:
@@ -56,7 +70,7 @@ class EncodedLog:
         return rows
 
     def codes(self, group: str, position: Ints) -> Ints:
-        """int64 [n, F] of events: action, or context without the derived moments."""
+        """int64 [n, F] of events: action, shown, or context without the derived moments."""
         names = self.encoding.schema.named(group, "category")
         out = np.empty((len(position), len(names)), dtype=np.int64)
         for place, name in enumerate(names):
@@ -86,16 +100,24 @@ class EncodedLog:
 
     @cached_property
     def _past(self) -> tuple[Ints, Ints] | None:
-        """Where only positives make up a past: their positions, and how many stand before each event."""
-        if not self.encoding.schema.events.past_is_positive or self.log.positive.all():
+        """Where not every event may stand in a past: the positions of those that may, and how many are before each event."""
+        log = self.log
+        usable = np.ones(log.size, dtype=bool) if self.hidden is None else ~self.hidden
+        if self.encoding.schema.events.past_is_positive:
+            usable &= log.positive
+        if usable.all():
             return None
-        before = np.concatenate([[0], np.cumsum(self.log.positive)])
-        return np.flatnonzero(self.log.positive), before
+        return np.flatnonzero(usable), np.concatenate([[0], np.cumsum(usable)])
 
     def past(self, position: Ints, most: int, tie: Tie) -> tuple[Ints, Ints]:
-        """The pasts of events: positions int64 [E], oldest first, end to end, and lengths int64 [n]. No event at or after its own."""
-        begin = self.log.start[self.log.user_of(position)]
-        end = position if tie == "order" else self.log.tie[position]
+        """The pasts of events: positions int64 [E], oldest first, end to end, and lengths int64 [n].
+
+        No event at or after its own, and none of its own request.
+        """
+        log = self.log
+        begin, end = log.start[log.user_of(position)], log.begin(position)
+        if tie == "strict":
+            end = log.tie[end]
         if self._past is not None:
             begin, end = self._past[1][begin], self._past[1][end]
         length = np.minimum(end - begin, most)
@@ -112,13 +134,14 @@ class Loader:
     config: LoadConfig
     seed: int
     tie: Tie = "order"
-    negatives: Uniform | None = None  # needed where config.negatives, `others` or `further` ask for draws
-    others: bool = False  # draw an item not chosen for each event of the past
+    rows: Ints | None = None  # of each example, the rows of its request; None: its own row, and drawn ones
+    draws: Draws | None = None  # needed where config.negatives, `others` or `further` ask for draws
+    others: bool = False  # whether each event of a past gets an item not chosen then, for next-item losses
     further: int = 0  # further items a request, for sampled losses
 
     def __post_init__(self) -> None:
-        if self.negatives is None and (self.others or self.further):
-            raise ConfigError("this loader is to draw items (others, further), but has no `negatives` to draw them with.")
+        if self.draws is None and (self.others or self.further):
+            raise ConfigError("this loader is to draw items (others, further), but has no `draws` to draw them with.")
 
     @classmethod
     def for_training(
@@ -134,42 +157,68 @@ class Loader:
     ) -> Loader:
         """Over training positions; negatives are items with training rows that a person did not choose in theirs.
 
-        With negatives, the examples are the positives, each against items drawn for it; without, all rows with their own labels.
+        With negatives, the examples are the positives, each against items drawn for it. Without, they are all rows with their own
+        labels: the rows of a logged request together, or each on its own.
         """
         log = data.log
         chosen = train[log.positive[train]]
-        if not config.negatives and len(chosen) == len(train):
+        if config.target == "explicit" and "value" not in log.events:
+            raise ConfigError("data.target is 'explicit', but the schema has no events.label.range to scale the label's values by.")
+        if not config.negatives and config.target == "implicit" and len(chosen) == len(train):
             raise ConfigError("data.negatives is 0, but every training event is a positive: there is nothing to tell them from.")
-        examples = chosen if config.negatives else train
-        kept = examples if config.latest is None else _latest(log, examples, config.latest)
-        seen = Seen(log.user_of(chosen), data.rows(chosen), users=len(log.users), rows=data.encoding.catalogue.size)
-        pool = np.flatnonzero(data.encoding.catalogue.known)
-        negatives = Uniform(pool=pool, seen=seen, seed=seed)
-        return cls(data=data, position=kept, config=config, seed=seed, tie=tie, negatives=negatives, others=others, further=further)
+        examples, rows = (chosen, None) if config.negatives else _requests(log, train)
+        if config.latest is not None:
+            kept = _latest(log, examples, config.latest)
+            examples, rows = examples[kept], None if rows is None else rows[kept]
+        draws = Draws.of(data, train, config.sampler, seed)
+        return cls(data=data, position=examples, rows=rows, config=config, seed=seed, tie=tie, draws=draws, others=others, further=further)
 
     def steps(self, batch_size: int) -> int:
         """How many batches an epoch has."""
-        return -(-len(self.position) // batch_size)
+        if self.rows is None:
+            return -(-len(self.position) // batch_size)
+        return int((-(-np.bincount(self.rows) // batch_size)).sum())
 
     def epoch(self, epoch: int, batch_size: int, *, start: int = 0, part: tuple[int, int] = (0, 1)) -> Iterator[Batch]:
-        """The batches of one epoch from step `start`, shuffled; `part` (k, n) takes every batch's k-th of n slices."""
+        """The batches of one epoch from step `start`, shuffled; `part` (k, n) takes every batch's k-th of n slices.
+
+        Logged requests of a batch show as many items each.
+        """
         order = Permutation(len(self.position), self.seed, epoch)
+        steps = self._plan(order, epoch, batch_size)
         mine, parts = part
         for step in range(start, self.steps(batch_size)):
-            chosen = order[step * batch_size : (step + 1) * batch_size]
+            chosen = order[step * batch_size : (step + 1) * batch_size] if steps is None else steps[step]
             share_of = np.array_split(chosen, parts)[mine]
             yield self.batch(self.position[share_of], epoch)
 
+    def _plan(self, order: Permutation, epoch: int, batch_size: int) -> list[Ints] | None:
+        """Which examples each step takes, where that is more than a slice of the order."""
+        if self.rows is None:
+            return None
+        shuffled = order[:]
+        grouped = shuffled[np.argsort(self.rows[shuffled], kind="stable")]
+        steps: list[Ints] = []
+        for of_one_size in np.split(grouped, np.flatnonzero(np.diff(self.rows[grouped])) + 1):
+            steps += np.split(of_one_size, np.arange(batch_size, len(of_one_size), batch_size))
+        return [steps[at] for at in np.argsort(bits(self.seed, epoch, len(steps), np.arange(len(steps))), kind="stable")]
+
     def batch(self, position: Ints, epoch: int) -> Batch:
-        """The training requests of these events: each one's own item, then its negatives."""
-        log, count = self.data.log, self.config.negatives
-        user = log.user_of(position)
-        item = self.data.rows(position)[:, None]
+        """The training requests of these events: each one's own item, then its negatives; or all items of each logged request."""
+        data, log = self.data, self.data.log
+        if self.rows is not None:
+            shown = self.rows[np.searchsorted(self.position, position)]  # as many for each of them
+            row = position[:, None] + np.arange(shown.max(initial=0))
+            label = np.asarray(log.events["value"])[row] if self.config.target == "explicit" else log.positive[row].astype(np.float32)
+            return self.assemble(position, data.rows(row), label=label, weight=_weight(log, row), shown=row, epoch=epoch)
+        count = self.config.negatives
+        item = data.rows(position)[:, None]
         label = np.zeros((len(position), 1 + count), dtype=np.float32)
         label[:, 0] = log.positive[position]
-        drawn = self._draw(user, position, epoch, count + self.further)
+        drawn = self._draw(position, item[:, 0], np.asarray(log.events["time"])[position], position, epoch, count + self.further)
         item = np.concatenate([item, drawn[:, :count]], axis=1)
-        return self.assemble(position, item, label=label, epoch=epoch, further=drawn[:, count:] if self.further else None)
+        weight = _weight(log, np.repeat(position[:, None], 1 + count, axis=1))
+        return self.assemble(position, item, label=label, weight=weight, epoch=epoch, further=drawn[:, count:] if self.further else None)
 
     def assemble(
         self,
@@ -178,10 +227,14 @@ class Loader:
         *,
         label: Floats | None = None,
         weight: Floats | None = None,
+        shown: Ints | None = None,
         epoch: int | None = None,
         further: Ints | None = None,
     ) -> Batch:
-        """Requests at the moments of these events, about catalogue rows `item` [R, C]; with an epoch, some ids are marked unknown."""
+        """Requests at the moments of these events, about catalogue rows `item` [R, C]; with an epoch, some ids are marked unknown.
+
+        shown: int64 [R, C], the Log's rows that say how each candidate was shown; None: not known.
+        """
         data, log = self.data, self.data.log
         user, time = log.user_of(position), np.asarray(log.events["time"])[position]
         past, length = data.past(position, self.config.past, self.tie)
@@ -194,8 +247,10 @@ class Loader:
             time=time,
             item=item,
             further=further,
-            further_log_q=None if further is None or self.negatives is None else self.negatives.log_q(further),
-            log_q=None if label is None or self.negatives is None else self.negatives.log_q(item),
+            shown=None if shown is None else data.codes("shown", shown),
+            shown_number=None if shown is None else data.numbers("shown", shown),
+            further_log_q=self._log_q(further, position),
+            log_q=None if label is None else self._log_q(item, position),
             label=label,
             weight=weight,
         )
@@ -216,12 +271,72 @@ class Loader:
     def _others(self, position: Ints, user: Ints, past: Ints, length: Ints, epoch: int) -> Ints:
         """int64 [E], an item not chosen for each event of each past, a function of (seed, epoch, example, event)."""
         event = bits(np.repeat(position, length), past).view(np.int64)
-        return self._draw(np.repeat(user, length), event, epoch, 1)[:, 0]
+        return self._draw(past, self.data.rows(past), np.asarray(self.data.log.events["time"])[past], event, epoch, 1)[:, 0]
 
-    def _draw(self, user: Ints, example: Ints, epoch: int, count: int) -> Ints:
-        if not count or self.negatives is None:
-            return np.zeros((len(user), 0), dtype=np.int64)
-        return self.negatives.draw(user, example, epoch, count)
+    def _draw(self, position: Ints, row: Ints, time: Ints, example: Ints, epoch: int, count: int) -> Ints:
+        """int64 [n, count] items in place of `row` at `time`, that the people of these events did not choose."""
+        if not count or self.draws is None:
+            return np.zeros((len(position), 0), dtype=np.int64)
+        group = self.draws.group(row, time)
+        return self.draws.negatives.draw(self.data.log.user_of(position), example, epoch, count, group)
+
+    def _log_q(self, row: Ints | None, position: Ints) -> Floats | None:
+        """float32 of the shape of `row` [R, *], the log-probability of drawing each in place of its request's own item."""
+        if row is None or self.draws is None:
+            return None
+        group = self.draws.group(self.data.rows(position), np.asarray(self.data.log.events["time"])[position])
+        return self.draws.negatives.pool.log_q(group[:, None], row)
+
+
+@dataclass(frozen=True, eq=False)
+class Draws:
+    """Negatives, and which of their groups each is drawn from."""
+
+    negatives: Negatives
+    group: Callable[[Ints, Ints], Ints]  # catalogue rows and times (unix milliseconds) of what negatives stand beside -> groups
+
+    @staticmethod
+    def of(data: EncodedLog, train: Ints, config: SamplerConfig, seed: int) -> Draws:
+        """As a sampler is configured, of the items with training rows. Raises ConfigError for a field that items do not have."""
+        log, catalogue = data.log, data.encoding.catalogue
+        chosen = train[log.positive[train]]
+        seen = Seen(log.user_of(chosen), data.rows(chosen), users=len(log.users), rows=catalogue.size)
+        row = np.flatnonzero(catalogue.known)
+        pool, group = _pool(data, train, config, row)
+        return Draws(Negatives(pool=pool, seen=seen, seed=seed), group)
+
+
+def _pool(data: EncodedLog, train: Ints, config: SamplerConfig, row: Ints) -> tuple[Pool, Callable[[Ints, Ints], Ints]]:
+    catalogue, time = data.encoding.catalogue, np.asarray(data.log.events["time"])
+    if config.name == "category":
+        names = data.encoding.schema.named("item", "category")
+        name = config.field or (names[0] if names else "")
+        if name not in names:
+            raise ConfigError(
+                f"data.sampler 'category' needs an item field of one category; {config.field!r} is none of "
+                f"{', '.join(names) or 'none'}.{nearest(name, names)}"
+            )
+        code = catalogue.code[:, names.index(name)]
+        return by_category(row, code), lambda row, time: code[row]
+    if config.name == "alive":
+        width = max(int(config.hours * 3_600_000 / PARTS_OF_WINDOW), 1)
+        first = int(time[train].min())
+        bucket = (time[train] - first) // width
+        buckets = int(bucket.max()) + 1
+        pool = by_life(row, data.rows(train), bucket, buckets)
+        return pool, lambda row, time: np.clip((time - first) // width, 0, buckets - 1)
+    pool = by_popularity(row, catalogue.count, config.power) if config.name == "popularity" else Pool.of(row)
+    return pool, lambda row, time: np.zeros(len(row), dtype=np.int64)
+
+
+def _requests(log: Log, train: Ints) -> tuple[Ints, Ints]:
+    """The first row of each request that trains, and how many rows it has."""
+    begin, rows = np.unique(log.begin(train), return_counts=True)
+    return begin, rows.astype(np.int64)
+
+
+def _weight(log: Log, row: Ints) -> Floats | None:
+    return np.asarray(log.events["weight"])[row] if "weight" in log.events else None
 
 
 def ranges(start: Ints, length: Ints) -> Ints:
@@ -231,8 +346,9 @@ def ranges(start: Ints, length: Ints) -> Ints:
     return index
 
 
-def _latest(log: Log, position: Ints, most: int) -> Ints:
-    """Of each person's positions the `most` latest."""
+def _latest(log: Log, position: Ints, most: int) -> Bools:
+    """Which of each person's positions are the `most` latest."""
     user = log.user_of(position)
     end = np.searchsorted(user, np.arange(len(log.users)), side="right")
-    return position[np.arange(len(position)) >= (end - most)[user]]
+    kept: Bools = np.arange(len(position)) >= (end - most)[user]
+    return kept

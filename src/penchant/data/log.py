@@ -1,6 +1,9 @@
 """The Log: what people did, sorted by person and time, in memory-mapped columns.
 
-    events.arrow   one row an event: item, time, source row, label, fields     sorted by (user, time, source row)
+    events.arrow   one row an event: item, time, source row, fields, and where  sorted by (user, time, source row)
+                   the schema has them label, value (of the label's column, 0
+                   to 1), weight, split (place in PARTS), request (source row
+                   of its first event: those of one request stand together)
     users.arrow    one row a person: id, where their events end, profile       sorted by id
     items.arrow    one row an item: id, title, attributes                      sorted by id
     values.arrow   one row a categorical field: the text of its values, sorted
@@ -39,7 +42,7 @@ class Log:
     folder: Path
     schema: Schema
     manifest: Mapping[str, Any]
-    events: Mapping[str, NDArray[Any]]  # item int32, time int64 (ms), source int64, label float32, action.*, context.*
+    events: Mapping[str, NDArray[Any]]  # item int32, time int64 (ms), source int64, ..., action.*
     users: pa.RecordBatch
     items: pa.RecordBatch
     values: Mapping[str, pa.StringArray]  # the text of categories 1, 2, ... by field: "action.rating"
@@ -62,6 +65,20 @@ class Log:
         new[1:] = time[1:] != time[:-1]
         new[self.start[:-1][self.start[:-1] < self.size]] = True
         return np.maximum.accumulate(np.where(new, np.arange(self.size), 0))
+
+    @cached_property
+    def asked(self) -> Ints | None:
+        """int64 [N] the first position of each event's request; None where every event is a request of its own."""
+        request = self.events.get("request")
+        if request is None:
+            return None
+        new = np.ones(self.size, dtype=bool)
+        new[1:] = request[1:] != request[:-1]
+        return np.maximum.accumulate(np.where(new, np.arange(self.size), 0))
+
+    def begin(self, position: Ints) -> Ints:
+        """int64, the first position of the requests of these events: their past ends before it."""
+        return position if self.asked is None else self.asked[position]
 
     @cached_property
     def positive(self) -> NDArray[np.bool_]:

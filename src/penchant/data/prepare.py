@@ -63,6 +63,8 @@ def prepare(
     schema = schema or read_schema(source / "schema.toml")
     if not re.fullmatch(r"\d+(\.\d+)?\s*([KMGT]i?B|B)", memory):
         raise ConfigError(f"memory is {memory!r}; a size such as '500MB' or '2GB' was wanted.")
+    if threads is not None and threads < 1:
+        raise ConfigError(f"threads is {threads}; at least 1 was wanted.")
     with files.whole(out, what="Log") as draft, _spill(out, draft.parent) as spill:
         try:
             with duckdb.connect(str(spill / "work.duckdb")) as connection:
@@ -200,7 +202,7 @@ def _refuse_no_positives(rows: Rows, label: Label) -> None:
     if found:
         return
     top = rows.connection.execute("SELECT label, count(*) FROM events GROUP BY 1 ORDER BY 2 DESC, 1 LIMIT 5").fetchall()
-    has = ", ".join(f"{value!r} {times:,} times" for value, times in top)
+    has = ", ".join(f"{read.shortened(value)} {times:,} times" for value, times in top)
     wish = f"at least {label.at_least:g}" if label.at_least is not None else f"one of {', '.join(map(repr, label.one_of))}"
     raise DataError(f"{rows.source.name}: no event is a positive: column {label.column!r} is nowhere {wish}. It has {has}.")
 
@@ -291,12 +293,13 @@ def _refuse_duplicates(rows: Rows, noun: str) -> None:
     twice = execute(f"SELECT id, count(*) FROM {table} GROUP BY id HAVING count(*) > 1 ORDER BY id").fetchall()
     if not twice:
         return
-    shown = ", ".join(f"{raw!r} {times} times" for raw, times in twice[: read.SHOWN])
+    shown = ", ".join(f"{read.shortened(raw)} {times} times" for raw, times in twice[: read.SHOWN])
     stand = "ids stand" if len(twice) > 1 else "id stands"
-    if rows.reading.bad_rows == "refuse":
-        raise DataError(f"{rows.source.name}: {len(twice):,} {noun} {stand} in it more than once: {shown}.")
-    execute(f"DELETE FROM {table} WHERE source NOT IN (SELECT min(source) FROM {table} GROUP BY id)")
     gone = sum(times - 1 for _, times in twice)
+    message = f"{rows.source.name}: {len(twice):,} {noun} {stand} in it more than once: {shown}."
+    ((there,),) = execute(f"SELECT count(*) FROM {table}").fetchall()
+    read.refuse_too_many(rows.reading, message, gone, rows.count - there, rows.count)
+    execute(f"DELETE FROM {table} WHERE source NOT IN (SELECT min(source) FROM {table} GROUP BY id)")
     rows.reading.skipped.append(Skipped(file=rows.source.name, why=f"{noun} id stands in it already", rows=gone, examples=shown))
 
 

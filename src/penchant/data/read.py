@@ -7,11 +7,13 @@ the first; where bad rows are to be skipped, the same counts and examples are ke
 
 from __future__ import annotations
 
+import os
 import re
 from bisect import bisect_right
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import asdict, dataclass, field
 from datetime import UTC, datetime
+from itertools import groupby
 from pathlib import Path
 from typing import Any, Literal
 
@@ -21,13 +23,20 @@ import pyarrow.parquet as pq
 
 from penchant.data.sources import Source, columns, copied, find, lines
 from penchant.errors import DataError, SchemaError, nearest
+from penchant.files import NO_ROOM
 from penchant.schema import Field, Table, Time
 
 SHOWN = 3  # bad rows that an error shows
+LONGEST = 80  # characters of a value that it shows
+HELD = 10_000  # characters of a bad line that duckdb keeps
 MOST_SKIPPED = 0.5  # share of a table's rows: beyond it the schema is wrong, not the rows
 UNITS = {"s": "* 1000", "ms": "", "us": "/ 1000"}  # to milliseconds
+ENDLESS = "1e18"  # from here on a number is no time in any unit
 SECONDS = {"s": 1.0, "ms": 1e-3, "us": 1e-6}
 EARLIEST, LATEST = datetime(1971, 1, 1, tzinfo=UTC), datetime(2100, 1, 1, tzinfo=UTC)
+
+_PACKING = re.compile("gzip|decompress", re.IGNORECASE)
+_KIND = re.compile(r"^(\w+ )+Error: ")
 
 BadRows = Literal["refuse", "skip"]
 
@@ -62,7 +71,7 @@ class Rows:
     name: str  # of the duckdb table
     source: Source
     columns: Mapping[str, str]  # {name here: column in the files}
-    count: int
+    count: int  # rows in the files, those that were left out included
     first: tuple[int, ...]  # the `source` that each file begins at
     reading: Reading
 
@@ -94,14 +103,16 @@ def load(
         if there.count(column) > 1:
             raise SchemaError(f"{source.name}: there are {there.count(column)} columns {column!r}; one was wanted.")
     try:
-        first = _create(connection, name, source, wanted, there, reading, derived or {})
+        first, left_out = _create(connection, name, source, wanted, there, reading, derived or {})
     except duckdb.Error as fault:
+        source.refuse_changes()
         raise _unreadable(fault, source) or fault from fault
     source.refuse_changes()
     ((count,),) = connection.execute(f"SELECT count(*) FROM {quoted(name)}").fetchall()
     if not count:
         raise DataError(f"{source.name}: there is no row in it.")
-    return Rows(connection=connection, name=name, source=source, columns=wanted, count=int(count), first=first, reading=reading)
+    count = int(count) + left_out
+    return Rows(connection=connection, name=name, source=source, columns=wanted, count=count, first=first, reading=reading)
 
 
 def need(rows: Rows, wanted: Iterable[str]) -> None:
@@ -129,7 +140,8 @@ def instant(time: Time) -> str:
         return f"{int(EARLIEST.timestamp() * 1000)} + source"
     if time.unit == "iso":
         return "epoch_ms(TRY_CAST(time AS TIMESTAMPTZ))"
-    return f"TRY_CAST(floor(TRY_CAST(time AS DECIMAL(38, 6)) {UNITS[time.unit]}) AS BIGINT)"
+    number = "TRY_CAST(time AS DECIMAL(38, 6))"
+    return f"CASE WHEN abs({number}) < {ENDLESS} THEN TRY_CAST(floor({number} {UNITS[time.unit]}) AS BIGINT) END"
 
 
 def need_times(rows: Rows, time: Time) -> None:
@@ -160,14 +172,22 @@ def refuse(rows: Rows, here: str | None, bad: str, what: str, hint: Any = None) 
     value = quoted(here) if here else "NULL"
     shown = rows.connection.execute(f"SELECT source, {value} FROM {table} WHERE {bad} ORDER BY source LIMIT {SHOWN}").fetchall()
     places = _places(rows, [source for source, _ in shown])
-    examples = ", ".join(f"{place}: {cell!r}" if here else place for place, (_, cell) in zip(places, shown, strict=True))
+    examples = ", ".join(f"{place}: {shortened(cell)}" if here else place for place, (_, cell) in zip(places, shown, strict=True))
     why = f"column {rows.columns[here]!r} {what}" if here else what
     message = f"{rows.source.name}: {why} in {counted(count, 'row')}: {examples}"
     more = hint(shown[0][1]) if hint else ""
-    if rows.reading.bad_rows == "refuse" or count > MOST_SKIPPED * total:
-        raise DataError(f"{message}{more}.{_too_many(rows.reading, total)}")
+    refuse_too_many(rows.reading, f"{message}{more}.", int(count), rows.count - total, rows.count)
     rows.connection.execute(f"DELETE FROM {table} WHERE {bad}")
     rows.reading.skipped.append(Skipped(file=rows.source.name, why=why, rows=int(count), examples=examples))
+
+
+def refuse_too_many(reading: Reading, message: str, bad: int, before: int, total: int) -> None:
+    """Raises DataError where bad rows are refused, or where these and the ones left out before are more than half of all."""
+    if reading.bad_rows == "refuse":
+        raise DataError(message)
+    if bad + before > MOST_SKIPPED * total:
+        others = f", with {before:,} left out before," if before else ""
+        raise DataError(f"{message} That{others} is more than half of {total:,}, too many to skip.")
 
 
 def text_of(declared: Field, name: str) -> str:
@@ -185,6 +205,11 @@ def literal(value: str) -> str:
     return "'" + value.replace("'", "''") + "'"
 
 
+def shortened(value: str | None) -> str:
+    """A value as messages show it."""
+    return repr(value) if value is None or len(value) <= LONGEST else f"{value[:LONGEST]!r}... of {len(value):,} characters"
+
+
 def counted(rows: int, noun: str) -> str:
     return f"{rows:,} {noun}{'' if rows == 1 else 's'}"
 
@@ -197,25 +222,21 @@ def _create(
     there: tuple[str, ...],
     reading: Reading,
     derived: Mapping[str, str],
-) -> tuple[int, ...]:
-    """The duckdb table; returns the `source` that each file begins at."""
+) -> tuple[tuple[int, ...], int]:
+    """The duckdb table; returns the `source` that each file begins at, and how many rows were left out."""
     paths = copied(source, reading.spill / "copies")
     make = {"csv": _from_csv, "jsonl": _from_json, "parquet": _from_parquet}[source.form]
-    scan, cells = make(source, paths, wanted, there, name)
-    chosen = "".join(f", {cell} AS {quoted(here)}" for here, cell in cells.items())
+    scan, left_out = make(source, paths, wanted, there, name), 0
     more = "".join(f", {expression} AS {quoted(here)}" for here, expression in derived.items())
-    connection.execute(
-        f"""CREATE TABLE {quoted(name)} AS SELECT *{more}
-            FROM (SELECT row_number() OVER () - 1 AS source, filename AS file{chosen} FROM {scan})"""
-    )
+    connection.execute(f"CREATE TABLE {quoted(name)} AS SELECT *{more} FROM (SELECT row_number() OVER () - 1 AS source, * FROM {scan})")
     first = _first(connection, name, paths)
     if source.form == "csv":
-        _refuse_rejects(connection, name, source, paths, len(there), reading)
+        left_out = _refuse_rejects(connection, name, source, paths, len(there), reading)
     if source.form == "jsonl":
-        _refuse_no_objects(connection, name, source, first, reading)
+        left_out = _refuse_no_objects(connection, name, source, first, reading)
         connection.execute(f"ALTER TABLE {quoted(name)} DROP COLUMN object")
     connection.execute(f"ALTER TABLE {quoted(name)} DROP COLUMN file")
-    return first
+    return first, left_out
 
 
 def _first(connection: duckdb.DuckDBPyConnection, name: str, paths: tuple[Path, ...]) -> tuple[int, ...]:
@@ -234,90 +255,109 @@ def _list(paths: tuple[Path, ...]) -> str:
     return "[" + ", ".join(literal(path) for path in escaped) + "]"
 
 
-def _from_csv(
-    source: Source, paths: tuple[Path, ...], wanted: Mapping[str, str], there: tuple[str, ...], name: str
-) -> tuple[str, dict[str, str]]:
+def _from_csv(source: Source, paths: tuple[Path, ...], wanted: Mapping[str, str], there: tuple[str, ...], name: str) -> str:
     named = ", ".join(f"c{place}: 'VARCHAR'" for place in range(len(there)))  # by place: names may differ in case only
     quote = literal(source.table.quote)
-    scan = (
+    cells = _cells({here: f"c{there.index(column)}" for here, column in wanted.items()})
+    return (
+        f"(SELECT filename AS file{cells} FROM "
         f"read_csv({_list(paths)}, delim={literal(source.separator)}, header={'false' if source.table.columns else 'true'}, "
         f"columns={{{named}}}, auto_detect=false, quote={quote}, escape={quote}, filename=true, "
-        f"encoding={literal(source.table.encoding if source.native else 'utf-8')}, "
-        f"store_rejects=true, rejects_limit=1000000, rejects_table='bad_{name}', rejects_scan='scan_{name}')"
+        f"store_rejects=true, rejects_limit=0, rejects_table={literal(f'bad {name}')}, rejects_scan={literal(f'scan {name}')}))"
     )
-    return scan, {here: f"c{there.index(column)}" for here, column in wanted.items()}
 
 
-def _from_json(
-    source: Source, paths: tuple[Path, ...], wanted: Mapping[str, str], there: tuple[str, ...], name: str
-) -> tuple[str, dict[str, str]]:
-    scan = f"read_ndjson_objects({_list(paths)}, ignore_errors=true, filename=true)"
-    cells = {here: f"json_extract_string(json, {literal(_path(column))})" for here, column in wanted.items()}
-    return scan, {"object": "coalesce(json_type(json) = 'OBJECT', false)", **cells}
+def _from_json(source: Source, paths: tuple[Path, ...], wanted: Mapping[str, str], there: tuple[str, ...], name: str) -> str:
+    cells = _cells({here: _value(column) for here, column in wanted.items()})
+    return (
+        f"(SELECT filename AS file, coalesce(json_type(json) = 'OBJECT', false) AS object{cells} "
+        f"FROM read_ndjson_objects({_list(paths)}, ignore_errors=true, filename=true))"
+    )
 
 
-def _path(column: str) -> str:
-    return "$" + "".join(f'."{part}"' for part in column.split("."))
+def _value(column: str) -> str:
+    """The text under a key, as SQL; under "a.b" that of the key b under a, or of a key of this very name."""
+    parts = column.split(".")
+    ways = [parts, [column]] if len(parts) > 1 else [parts]
+    paths = ("$" + "".join('."' + part.replace("\\", "\\\\").replace('"', '\\"') + '"' for part in way) for way in ways)
+    return f"coalesce({', '.join(f'json_extract_string(json, {literal(path)})' for path in paths)})"
 
 
-def _from_parquet(
-    source: Source, paths: tuple[Path, ...], wanted: Mapping[str, str], there: tuple[str, ...], name: str
-) -> tuple[str, dict[str, str]]:
-    types = pq.read_schema(paths[0])
-    return f"read_parquet({_list(paths)}, filename=true)", {
-        here: _as_text(quoted(column), types.field(column).type) for here, column in wanted.items()
-    }
+def _from_parquet(source: Source, paths: tuple[Path, ...], wanted: Mapping[str, str], there: tuple[str, ...], name: str) -> str:
+    for column in wanted.values():
+        alike = [other for other in there if other.casefold() == column.casefold()]
+        if len(alike) > 1:
+            raise SchemaError(
+                f"{source.name}: its columns {' and '.join(map(repr, alike))} differ in case only, which Parquet cannot tell."
+            )
+    scans = []
+    for types, same in groupby(paths, lambda path: [pq.read_schema(path).field(column).type for column in wanted.values()]):
+        cells = _cells({here: _as_text(quoted(column), kind) for (here, column), kind in zip(wanted.items(), types, strict=True)})
+        scans.append(f"SELECT \" file\" AS file{cells} FROM read_parquet({_list(tuple(same))}, filename=' file')")
+    return f"({' UNION ALL '.join(scans)})"  # each as its own types have it: none is cast to another's
+
+
+def _cells(cells: Mapping[str, str]) -> str:
+    return "".join(f", {cell} AS {quoted(here)}" for here, cell in cells.items())
 
 
 def _as_text(cell: str, kind: pa.DataType) -> str:
-    """A column of any type as text: whole floats as whole numbers, lists and structs as JSON."""
+    """A column of any type as text: whole floats as whole numbers, lists and structs as JSON, bytes as UTF-8."""
+    if pa.types.is_dictionary(kind):
+        kind = kind.value_type
     if pa.types.is_floating(kind):  # ids that were once missing somewhere become floats on their way
         whole = f"{cell} = trunc({cell}) AND abs({cell}) < 1e15"
         return f"CASE WHEN {whole} THEN {cell}::BIGINT::VARCHAR WHEN NOT isnan({cell}) THEN {cell}::VARCHAR END"
     if pa.types.is_nested(kind):
         return f"to_json({cell})::VARCHAR"
+    if pa.types.is_binary(kind) or pa.types.is_large_binary(kind) or pa.types.is_fixed_size_binary(kind):
+        return f"coalesce(TRY(decode({cell}::BLOB)), {cell}::VARCHAR)"
     return f"{cell}::VARCHAR"
 
 
 def _refuse_rejects(
     connection: duckdb.DuckDBPyConnection, name: str, source: Source, paths: tuple[Path, ...], columns: int, reading: Reading
-) -> None:
-    """Lines that the CSV reader could not take apart; they are in no row."""
-    bad = f"(SELECT b.*, s.file_path FROM bad_{name} b JOIN scan_{name} s USING (scan_id, file_id))"
-    ((rows,),) = connection.execute(f"SELECT count(*) FROM (SELECT DISTINCT file_path, line FROM {bad})").fetchall()
-    if not rows:
-        return
-    shown = connection.execute(
-        f"""SELECT file_path, line, trim(any_value(csv_line), chr(10)), string_agg(DISTINCT why, ', ' ORDER BY why)
-            FROM (SELECT *, lower(error_type::VARCHAR) AS why FROM {bad}) GROUP BY file_path, line ORDER BY file_path, line LIMIT {SHOWN}"""
+) -> int:
+    """Lines that the CSV reader could not take apart; they are in no row. Returns how many they are."""
+    unclosed = "count(*) FILTER (WHERE error_type = 'UNQUOTED VALUE') > 0"
+    bad = f"""(SELECT file_path, line, rtrim(any_value(csv_line), chr(13) || chr(10)) AS text, {unclosed} AS unclosed,
+                      string_agg(DISTINCT lower(error_type::VARCHAR), ', ' ORDER BY lower(error_type::VARCHAR)) AS why
+               FROM {quoted(f"bad {name}")} JOIN {quoted(f"scan {name}")} USING (scan_id, file_id) GROUP BY file_path, line)"""
+    spanned = "CASE WHEN unclosed THEN len(regexp_extract_all(text, '\\r\\n|\\r|\\n')) ELSE 0 END"  # further lines, all lost
+    ((rows, longest),) = connection.execute(
+        f"SELECT coalesce(sum(1 + {spanned}), 0), max(len(text)) FILTER (WHERE {spanned} > 0) FROM {bad}"
     ).fetchall()
+    if not rows:
+        return 0
+    shown = connection.execute(f"SELECT file_path, line, text, why FROM {bad} ORDER BY file_path, line LIMIT {SHOWN}").fetchall()
     number = {str(path): file for file, path in enumerate(paths)}
-    examples = ", ".join(f"{source.label(number.get(path, 0))}line {line}: {text!r} ({why})" for path, line, text, why in shown)
+    shown.sort(key=lambda row: (number.get(row[0], 0), row[1]))
+    examples = ", ".join(f"{source.label(number.get(path, 0))}line {line}: {shortened(text)} ({why})" for path, line, text, why in shown)
     why = f"cannot be read as {counted(columns, 'column')} of {source.table.encoding} text separated by {source.separator!r}"
-    _leave_out(connection, name, source, rows, why, examples, reading)
+    if (longest or 0) >= HELD - 1:  # all up to the next quote, or to the end, is lost: it cannot be said how many rows
+        raise DataError(f"{source.name}: {why}: {examples}. Where a quote is not closed, all that follows it is lost.")
+    _leave_out(connection, name, source, int(rows), why, examples, reading)
+    return int(rows)
 
 
-def _refuse_no_objects(connection: duckdb.DuckDBPyConnection, name: str, source: Source, first: tuple[int, ...], reading: Reading) -> None:
+def _refuse_no_objects(connection: duckdb.DuckDBPyConnection, name: str, source: Source, first: tuple[int, ...], reading: Reading) -> int:
+    """Lines that are no JSON objects. Returns how many they are."""
     ((rows,),) = connection.execute(f"SELECT count(*) FROM {quoted(name)} WHERE NOT object").fetchall()
     if not rows:
-        return
+        return 0
     shown = connection.execute(f"SELECT source FROM {quoted(name)} WHERE NOT object ORDER BY source LIMIT {SHOWN}").fetchall()
     connection.execute(f"DELETE FROM {quoted(name)} WHERE NOT object")
     examples = ", ".join(_found(source, first, [row for (row,) in shown]))
     _leave_out(connection, name, source, rows, f"cannot be read as a JSON object of {source.table.encoding} text", examples, reading)
+    return int(rows)
 
 
 def _leave_out(
     connection: duckdb.DuckDBPyConnection, name: str, source: Source, rows: int, why: str, examples: str, reading: Reading
 ) -> None:
     ((left,),) = connection.execute(f"SELECT count(*) FROM {quoted(name)}").fetchall()
-    if reading.bad_rows == "refuse" or rows > MOST_SKIPPED * (left + rows):
-        raise DataError(f"{source.name}: {counted(rows, 'row')} {why}: {examples}.{_too_many(reading, left + rows)}")
+    refuse_too_many(reading, f"{source.name}: {counted(rows, 'row')} {why}: {examples}.", rows, 0, left + rows)
     reading.skipped.append(Skipped(file=source.name, why=why, rows=rows, examples=examples))
-
-
-def _too_many(reading: Reading, total: int) -> str:
-    return f" That is more than half of {total:,}, too many to skip." if reading.bad_rows == "skip" else ""
 
 
 def _places(rows: Rows, sources: list[int]) -> list[str]:
@@ -332,7 +372,10 @@ def _found(source: Source, first: tuple[int, ...], rows: list[int]) -> list[str]
     for row in rows:
         by_file.setdefault(_file_of(first, row), []).append(row)
     for file, mine in by_file.items():
-        out += [f"{source.label(file)}{noun} {line}" for line in lines(source, file, [row - first[file] for row in mine])]
+        within = [row - first[file] for row in mine]
+        found = lines(source, file, within)
+        out += [f"{source.label(file)}{noun} {line}" for line in found]
+        out += [f"{source.label(file)}row {row + 1}" for row in within[len(found) :]]
     return out
 
 
@@ -342,19 +385,28 @@ def _file_of(first: tuple[int, ...], row: int) -> int:
 
 def _unreadable(fault: duckdb.Error, source: Source) -> Exception | None:
     """What a fault of duckdb's says of the files that it reads; None where it is of something else."""
-    if isinstance(fault, duckdb.OutOfMemoryException | duckdb.InternalException):
-        return None
     text = str(fault)
-    kinds = (duckdb.InvalidInputException, duckdb.ConversionException, duckdb.SerializationException, duckdb.BinderException)
-    if isinstance(fault, kinds) or any(path.name in text for path in source.files) or "gzip" in text.lower():
-        if "new_line" in text or "state machine" in text:
-            return DataError(
-                f"{source.name}: cannot be read as CSV: its quotes or ends of lines are of several kinds. "
-                'Write it again with one kind, or say quote = "" in the schema if quotes mean nothing in it.'
-            )
-        reason = next((line for line in text.splitlines() if line.strip()), text).removeprefix("Invalid Input Error: ")
-        return DataError(f"{source.name}: cannot be read: {reason.rstrip('.')}.")
-    return None
+    if isinstance(fault, duckdb.OutOfMemoryException) or any(os.strerror(number) in text for number in NO_ROOM):
+        return None
+    names = [path.name for path in source.files]
+    kinds = (
+        duckdb.InvalidInputException,
+        duckdb.ConversionException,
+        duckdb.SerializationException,
+        duckdb.BinderException,
+        duckdb.OutOfRangeException,
+        duckdb.InternalException,
+    )
+    if not isinstance(fault, kinds) and not any(name in text for name in names) and not _PACKING.search(text):
+        return None
+    if "new_line" in text or "state machine" in text:
+        return DataError(
+            f"{source.name}: cannot be read as CSV: its quotes or ends of lines are of several kinds. "
+            'Write it again with one kind, or say quote = "" in the schema if quotes mean nothing in it.'
+        )
+    reason = next((line for line in text.splitlines() if line.strip()), text)
+    reason = _KIND.sub("", reason).replace(f"{source.folder}{os.sep}", "").rstrip(".")
+    return DataError(f"{source.name}: cannot be read: {reason}.")
 
 
 def _hint(value: str, time: Time) -> str:

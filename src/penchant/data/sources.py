@@ -15,13 +15,16 @@ import csv
 import gzip
 import json
 import lzma
+import sys
+import zlib
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
-from glob import has_magic
+from glob import escape, glob, has_magic
 from io import TextIOWrapper
 from itertools import islice
 from pathlib import Path
-from typing import IO, Literal, cast
+from typing import IO, Any, Literal, cast
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -38,9 +41,12 @@ PACKED: dict[str, Callable[[Path], IO[bytes]]] = {
     ".xz": lambda path: cast(IO[bytes], lzma.LZMAFile(path)),  # noqa: SIM115 - opened by whoever reads it
 }
 UNPACKED_BY_DUCKDB = (".gz",)
-READ_BY_DUCKDB = ("utf-8", "iso8859-1")  # as codecs names them
+NOT_UNPACKED = (".zip", ".zst", ".7z", ".rar", ".lz4", ".lzma", ".lzo", ".br", ".tar", ".tgz", ".z")
 SAMPLED = 1000  # lines of JSON whose keys say which columns there are
 CHUNK = 1 << 22
+MARK = "\ufeff"  # a byte order mark
+UNPACKING = (EOFError, lzma.LZMAError, zlib.error, OSError)  # what reading a packed file raises
+UNREADABLE = (*UNPACKING, UnicodeError, csv.Error)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -62,15 +68,20 @@ class Source:
 
     def label(self, file: int) -> str:
         """How messages name one of several files; nothing where there is one."""
-        return f"{self.files[file].relative_to(self.folder)} " if len(self.files) > 1 else ""
+        path = self.files[file]
+        named = path.relative_to(self.folder) if path.is_relative_to(self.folder) else path.name
+        return f"{named} " if len(self.files) > 1 else ""
 
     @property
     def native(self) -> bool:
         """Whether duckdb reads the files as they are."""
         if self.form == "parquet":
             return True
-        packed = any(path.suffix in PACKED and path.suffix not in UNPACKED_BY_DUCKDB for path in self.files)
-        return not packed and codecs.lookup(self.table.encoding).name in READ_BY_DUCKDB
+        if codecs.lookup(self.table.encoding).name != "utf-8":  # duckdb's latin-1 lacks the bytes 80 to 9f
+            return False
+        if self.form == "jsonl" and any(_is_marked(self, file) for file in range(len(self.files))):
+            return False
+        return all(_packed(path) is None or path.suffix in UNPACKED_BY_DUCKDB for path in self.files)
 
     def refuse_changes(self) -> None:
         """Raises DataError when a file is not as it was when it was found."""
@@ -87,22 +98,27 @@ def find(table: Table, folder: Path, what: str) -> Source:
             path.open("rb").close()
         except OSError as fault:
             raise SchemaError(f"{path}: cannot be read ({fault.strerror}).") from None
+        if path.suffix.lower() in NOT_UNPACKED:
+            raise SchemaError(f"{path}: a {path.suffix} file is not unpacked here; unpack it, or pack it as .gz, .bz2 or .xz.")
     forms = {table.format or _form(path) for path in files}
     if len(forms) > 1:
         raise SchemaError(f"{folder / table.file}: files of several forms ({', '.join(sorted(forms))}); one form a table was wanted.")
     try:
-        codecs.lookup(table.encoding)
-    except LookupError:
+        b"".decode(table.encoding)  # refuses also what is no encoding of text, such as hex
+    except (LookupError, ValueError):
         raise SchemaError(f"{what}: encoding {table.encoding!r} is not known; one such as 'utf-8' or 'latin-1' was wanted.") from None
     (form,) = forms
-    tabs = all(".tsv" in path.suffixes for path in files)
+    tabs = all(".tsv" in _suffixes(path) for path in files)
+    separator = table.separator or ("\t" if tabs else ",")
+    if form == "csv" and set(separator) & {"\n", "\r", table.quote}:
+        raise SchemaError(f"{what}: separator {separator!r} holds the quote, or an end of line; another one was wanted.")
     return Source(
         table=table,
         what=what,
         folder=folder,
         files=files,
         form=form,
-        separator=table.separator or ("\t" if tabs else ","),
+        separator=separator,
         sizes=tuple(_size(path, what) for path in files),
     )
 
@@ -113,15 +129,22 @@ def columns(source: Source) -> tuple[str, ...]:
     Raises DataError when files of a table disagree, or cannot be read that far.
     """
     if source.form == "jsonl":
-        return tuple(dict.fromkeys(key for path in range(len(source.files)) for key in _keys(source, path)))
+        keys = tuple(dict.fromkeys(key for path in range(len(source.files)) for key in _keys(source, path)))
+        if not keys and any(size for size, _ in source.sizes):
+            raise DataError(f"{source.name}: none of its first lines is a JSON object; one a line was wanted.")
+        if not keys:
+            raise DataError(f"{source.name}: there is no row in it.")
+        return keys
     if source.form == "csv" and source.table.columns:
         return source.table.columns
-    named = [_names(source, file) for file in range(len(source.files))]
-    for file, names in enumerate(named):
+    held = [file for file, (size, _) in enumerate(source.sizes) if size or source.form == "parquet"]  # parts may be empty
+    if not held:
+        raise DataError(f"{source.name}: there is no header line in it.")
+    named = [_names(source, file) for file in held]
+    for file, names in zip(held, named, strict=True):
         if names != named[0]:
-            raise DataError(
-                f"{source.files[file].name}: its columns are {', '.join(names)}; those of {source.files[0].name} are {', '.join(named[0])}."
-            )
+            first = source.files[held[0]].name
+            raise DataError(f"{source.files[file].name}: its columns are {', '.join(names)}; those of {first} are {', '.join(named[0])}.")
     return named[0]
 
 
@@ -134,25 +157,52 @@ def copied(source: Source, into: Path) -> tuple[Path, ...]:
 
 
 def lines(source: Source, file: int, rows: Sequence[int]) -> list[int]:
-    """The line of file number `file` that each of its `rows` (from 0, ascending) begins at; in Parquet the row, from 1."""
+    """The line of file number `file` that each of its `rows` (from 0, ascending) begins at; in Parquet the row, from 1.
+
+    Fewer than `rows` where the lines cannot be followed that far.
+    """
     if source.form == "parquet":
         return [row + 1 for row in rows]
-    if source.form == "jsonl":
-        with _text(source, file) as text:
-            numbers = (number for number, line in enumerate(text, 1) if line.strip())
-            return [number for row, number in enumerate(islice(numbers, rows[-1] + 1)) if row in rows]
-    found, row, begin = [], 0 if source.table.columns else -1, 1
-    blank_is_a_row = len(columns(source)) == 1  # an empty value of the one column
-    with _text(source, file) as text:
-        reader = csv.reader(text, delimiter=source.separator[0], quotechar=source.table.quote or "\0")
-        for cells in reader:
-            if cells or blank_is_a_row:
-                found += [begin] * (row in rows)
-                row += 1
-            begin = reader.line_num + 1
+    wanted, found = set(rows), list[int]()
+    begins = _filled(source, file) if source.form == "jsonl" else _begins(source, file)
+    with suppress(*UNREADABLE), _cells_of_any_length():
+        for row, line in enumerate(begins):
+            found += [line] * (row in wanted)
             if len(found) == len(rows):
                 break
     return found
+
+
+def _filled(source: Source, file: int) -> Iterator[int]:
+    """The lines of a file that are not blank, from 1."""
+    with _text(source, file, newline="\n") as text:
+        yield from (number for number, line in enumerate(text, 1) if line.strip())
+
+
+def _begins(source: Source, file: int) -> Iterator[int]:
+    """The lines at which the rows of a CSV file begin, from 1."""
+    header, begin = source.table.columns is None, 1
+    blank_is_a_row = len(columns(source)) == 1  # an empty value of the one column
+    with _text(source, file) as text:
+        reader = csv.reader(text, delimiter=source.separator[0], **_quoting(source))
+        for cells in reader:
+            if not header and (cells or blank_is_a_row):
+                yield begin
+            header, begin = False, reader.line_num + 1
+
+
+@contextmanager
+def _cells_of_any_length() -> Iterator[None]:
+    before = csv.field_size_limit(sys.maxsize)
+    try:
+        yield
+    finally:
+        csv.field_size_limit(before)
+
+
+def _quoting(source: Source) -> dict[str, Any]:
+    """Arguments of csv.reader."""
+    return {"quotechar": source.table.quote} if source.table.quote else {"quoting": csv.QUOTE_NONE}
 
 
 def _files(table: Table, folder: Path, what: str) -> tuple[Path, ...]:
@@ -166,14 +216,23 @@ def _files(table: Table, folder: Path, what: str) -> tuple[Path, ...]:
         return tuple(found)
     if not has_magic(table.file):
         raise SchemaError(f"{path}: there is no such file; the schema names it for the {what}.")
-    found = sorted(one for one in folder.glob(table.file) if one.is_file())
+    found = sorted(one for one in map(Path, glob(str(Path(escape(str(folder))) / table.file), recursive=True)) if one.is_file())
     if not found:
         raise SchemaError(f"{path}: no file is of this pattern; the schema names it for the {what}.")
     return tuple(found)
 
 
 def _form(path: Path) -> Form:
-    return next((FORMS[suffix] for suffix in path.suffixes if suffix in FORMS), "csv")
+    """By the name's ending, without that of its packing."""
+    return FORMS.get(next((suffix for suffix in reversed(_suffixes(path)) if suffix not in PACKED), ""), "csv")
+
+
+def _suffixes(path: Path) -> list[str]:
+    return [suffix.lower() for suffix in path.suffixes]
+
+
+def _packed(path: Path) -> Callable[[Path], IO[bytes]] | None:
+    return PACKED.get(path.suffix.lower())
 
 
 def _size(path: Path, what: str) -> tuple[int, int]:
@@ -189,41 +248,42 @@ def _names(source: Source, file: int) -> tuple[str, ...]:
     if source.form == "parquet":
         try:
             return tuple(pq.read_schema(path).names)
-        except (pa.ArrowException, OSError) as fault:
-            raise DataError(f"{path.name}: this is no Parquet file ({str(fault).splitlines()[0]}).") from None
-    with _text(source, file) as text:
-        line = _first_line(path, text)
+        except (pa.ArrowException, OSError, ValueError) as fault:
+            raise DataError(f"{path.name}: this is no Parquet file ({(str(fault).splitlines() or [''])[0].rstrip('.')}).") from None
+    line = _first_line(source, file)
     if not line:
         raise DataError(f"{path.name}: there is no header line in it.")
-    if len(source.separator) > 1:
-        cells = line.split(source.separator)
-    elif source.table.quote:
-        cells = next(csv.reader([line], delimiter=source.separator, quotechar=source.table.quote))
-    else:
-        cells = line.split(source.separator)
+    try:
+        if len(source.separator) > 1:
+            cells = line.split(source.separator)
+        else:
+            cells = next(csv.reader([line], delimiter=source.separator, **_quoting(source)))
+    except csv.Error as fault:
+        raise DataError(f"{path.name}: its header line cannot be read ({fault}).") from None
     return tuple(cell.strip().strip('"') for cell in cells)
 
 
-def _first_line(path: Path, text: Iterator[str]) -> str:
+def _first_line(source: Source, file: int) -> str:
     try:
-        return next(text, "").rstrip("\r\n").removeprefix("\ufeff")
-    except (OSError, EOFError, lzma.LZMAError, UnicodeError) as fault:
-        raise DataError(f"{path.name}: its first line cannot be read ({fault}).") from None
+        with _text(source, file) as text:
+            return next(text, "").rstrip("\r\n").removeprefix(MARK)
+    except UNREADABLE as fault:
+        raise DataError(f"{source.files[file].name}: its first line cannot be read ({fault}).") from None
 
 
 def _keys(source: Source, file: int) -> Iterator[str]:
     """The keys of the first lines, nested ones as "a.b"."""
-    with _text(source, file) as text:
-        try:
+    try:
+        with _text(source, file, newline="\n") as text:
             for line in islice(text, SAMPLED):
                 try:
-                    value = json.loads(line)
-                except ValueError:  # named with all others when the rows are read
+                    value = json.loads(line.removeprefix(MARK))
+                except (ValueError, RecursionError):  # named with all others when the rows are read
                     continue
                 if isinstance(value, dict):
                     yield from _nested(value)
-        except (OSError, EOFError, lzma.LZMAError) as fault:
-            raise DataError(f"{source.files[file].name}: cannot be read ({fault}).") from None
+    except UNREADABLE as fault:
+        raise DataError(f"{source.files[file].name}: cannot be read ({fault}).") from None
 
 
 def _nested(value: dict[str, object], under: str = "") -> Iterator[str]:
@@ -233,29 +293,39 @@ def _nested(value: dict[str, object], under: str = "") -> Iterator[str]:
             yield from _nested(inner, f"{under}{key}.")
 
 
-def _text(source: Source, file: int) -> IO[str]:
+def _is_marked(source: Source, file: int) -> bool:
+    """Whether a file begins with a byte order mark."""
+    try:
+        with _text(source, file) as text:
+            return text.read(1) == MARK
+    except UNREADABLE:  # said when its rows are read
+        return False
+
+
+def _text(source: Source, file: int, newline: str = "") -> IO[str]:
     """The file as text; what is not of its encoding reads as U+FFFD."""
     path = source.files[file]
-    packed = PACKED.get(path.suffix)
+    packed = _packed(path)
     raw = packed(path) if packed else path.open("rb")
-    return TextIOWrapper(raw, encoding=source.table.encoding, errors="replace", newline="")
+    return TextIOWrapper(raw, encoding=source.table.encoding, errors="replace", newline=newline)
 
 
 def _copy(source: Source, file: int, to: Path) -> Path:
     path = source.files[file]
-    packed = PACKED.get(path.suffix)
+    packed = _packed(path)
     decoder = codecs.getincrementaldecoder(source.table.encoding)()
     read = 0
     try:
         with packed(path) if packed else path.open("rb") as raw, to.open("w", encoding="utf-8", newline="") as out:
             while chunk := raw.read(CHUNK):
-                out.write(decoder.decode(chunk))
+                text = decoder.decode(chunk)
+                out.write(text if read else text.removeprefix(MARK))
                 read += len(chunk)
             out.write(decoder.decode(b"", final=True))
     except UnicodeError as fault:
         at = read + getattr(fault, "start", 0)
         raise DataError(f"{path.name}: not {source.table.encoding} text ({getattr(fault, 'reason', fault)} near byte {at}).") from None
-    except (EOFError, lzma.LZMAError, gzip.BadGzipFile, OSError) as fault:
+    except UNPACKING as fault:
         if isinstance(fault, OSError) and fault.errno is not None:
             raise
         raise DataError(f"{path.name}: cannot be unpacked ({fault}).") from None

@@ -1,16 +1,54 @@
-"""Which events are learned from and which are judged by."""
+"""Which events are learned from and which are judged by.
+
+    leave-last-out   the last positive of each person tests, the one before validates, what came before trains
+    time             two moments cut the whole log: before the first trains, from the second on tests
+    ratio            each person's events are cut by shares, in their order
+    random           each request falls into a part by chance
+    column           the log says it itself (schema: events.split)
+
+The rows of one request are always in one part.
+"""
 
 from __future__ import annotations
 
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Literal
+from zoneinfo import ZoneInfo
 
 import numpy as np
+from pydantic import Field as Limits
+from pydantic import model_validator
 
-from penchant.data.log import Log
-from penchant.encoding import Ints
-from penchant.errors import DataError
+from penchant.config import Config
+from penchant.data.draw import bits, share
+from penchant.data.log import PARTS, Log
+from penchant.encoding import Bools, Ints
+from penchant.errors import ConfigError, DataError
 
 LEAST = 3  # positives that a person needs: one each to train, choose and test by
+
+
+class SplitConfig(Config):
+    """How a log is split."""
+
+    name: Literal["leave-last-out", "time", "ratio", "random", "column"] = "leave-last-out"
+    valid: float = Limits(0.1, ge=0, lt=1)  # share of events: of the log ("time"), of each person's ("ratio"), of requests ("random")
+    test: float = Limits(0.1, gt=0, lt=1)
+    valid_from: str | None = None  # "time": ISO 8601 moments in place of shares, in events.zone where they name no zone
+    test_from: str | None = None
+    seed: int = 0  # of "random"
+
+    @model_validator(mode="after")
+    def _consistent(self) -> SplitConfig:
+        if self.valid + self.test >= 1:
+            raise ValueError(f"split.valid and split.test are {self.valid:g} and {self.test:g}: nothing would be left to train by")
+        if (self.valid_from is None) != (self.test_from is None):
+            raise ValueError("split.valid_from and split.test_from go together")
+        if self.valid_from is not None and self.name != "time":
+            raise ValueError(f"split.valid_from cuts by time; the split is {self.name!r}")
+        return self
 
 
 @dataclass(frozen=True, eq=False)
@@ -21,10 +59,25 @@ class Split:
     train: Ints
     valid: Ints
     test: Ints
-    dropped: int  # people with too few positives to be judged by; all of their events train
+    dropped: int  # people with nothing to be judged by in the test part
+    hidden: Bools | None = None  # [N] events that stand in no past, because the parts are not in the order of time; None: none
+
+    def judged(self, log: Log, part: Literal["valid", "test"]) -> Ints:
+        """The events that a part judges by: the last positive of each person in it."""
+        position = self.valid if part == "valid" else self.test
+        position = position[log.positive[position]]
+        user = log.user_of(position)
+        last = np.append(user[1:] != user[:-1], True) if len(user) else np.zeros(0, dtype=bool)
+        found: Ints = position[last]
+        return found
 
 
-def leave_last_out(log: Log) -> Split:
+def split_of(log: Log, config: SplitConfig = SplitConfig()) -> Split:
+    """The Log's events in three parts. Raises DataError when nobody could be judged, ConfigError for what the Log does not have."""
+    return SPLITS[config.name](log, config)
+
+
+def leave_last_out(log: Log, config: SplitConfig = SplitConfig()) -> Split:
     """The last positive of each person tests, the one before validates, and all that came before trains.
 
     Rows of no positive after the validating one are in no part; they stand in the pasts of what follows.
@@ -38,10 +91,80 @@ def leave_last_out(log: Log) -> Split:
         raise DataError(f"{log.folder}: nobody of {len(log.users):,} people has {LEAST} positive events, so there is nothing to judge by.")
     test, valid = positive[begin[judged + 1] - 1], positive[begin[judged + 1] - 2]
     end = log.start[1:].copy()
-    end[judged] = valid
+    end[judged] = log.begin(valid)
     train = np.arange(log.size, dtype=np.int64)
     train = train[train < np.repeat(end, np.diff(log.start))]
     return Split(name="leave-last-out", train=train, valid=valid, test=test, dropped=len(log.users) - len(judged))
 
 
-SPLITS = {"leave-last-out": leave_last_out}
+def by_time(log: Log, config: SplitConfig) -> Split:
+    """Two moments cut the log, for everybody alike: nothing that trains is later than anything that is judged.
+
+    Shares are of events: the moments are those before which 1 - valid - test, and 1 - test, of the events lie.
+    """
+    time = np.asarray(log.events["time"])
+    if log.schema.events.time.unit == "rows":
+        raise ConfigError("split 'time' needs times; this log knows the order of its rows alone. Split by 'random', 'ratio' or 'column'.")
+    if config.valid_from is not None and config.test_from is not None:
+        first, second = (_moment(moment, log.schema.events.zone) for moment in (config.valid_from, config.test_from))
+    else:
+        ordered = np.sort(time)
+        first, second = (int(ordered[int(len(time) * round(1 - kept, 9))]) for kept in (config.valid + config.test, config.test))
+    return _of_parts(log, "time", (time >= first).astype(np.int64) + (time >= second))
+
+
+def by_ratio(log: Log, config: SplitConfig) -> Split:
+    """Of each person's n events the last floor(test n) test, the floor(valid n) before those validate, and the others train."""
+    length = np.diff(log.start)
+    place = np.arange(log.size) - np.repeat(log.start[:-1], length)
+    test = np.floor(length * config.test + 1e-9).astype(np.int64)
+    valid = np.floor(length * config.valid + 1e-9).astype(np.int64)
+    part = (place >= np.repeat(length - test - valid, length)).astype(np.int64) + (place >= np.repeat(length - test, length))
+    return _of_parts(log, "ratio", part[log.begin(np.arange(log.size))])
+
+
+def by_chance(log: Log, config: SplitConfig) -> Split:
+    """Each request falls into a part by the hash of (seed, its first position). What does not train stands in no past."""
+    chance = share(bits(config.seed, log.begin(np.arange(log.size))))
+    part = (chance >= 1 - config.valid - config.test).astype(np.int64) + (chance >= 1 - config.test)
+    return _of_parts(log, "random", part, hidden=part > 0)
+
+
+def by_column(log: Log, config: SplitConfig) -> Split:
+    """As the log's own column says. Unless everybody's parts follow each other in time, what does not train stands in no past."""
+    if "split" not in log.events:
+        raise ConfigError(f"split 'column' needs a column that says {', '.join(PARTS)}: name it as events.split in the schema.")
+    part = np.asarray(log.events["split"]).astype(np.int64)
+    if (part != part[log.begin(np.arange(log.size))]).any():
+        raise DataError(f"{log.folder}: the rows of one request are in several parts of the split column; one was wanted.")
+    inside = np.ones(log.size, dtype=bool)
+    inside[log.start[:-1]] = False
+    ordered = not (inside[1:] & (np.diff(part) < 0)).any()
+    return _of_parts(log, "column", part, hidden=None if ordered else part > 0)
+
+
+def _of_parts(log: Log, name: str, part: Ints, hidden: Bools | None = None) -> Split:
+    train, valid, test = (np.flatnonzero(part == one).astype(np.int64) for one in range(len(PARTS)))
+    for what, mine in (("train", train), ("test", test)):
+        if not log.positive[mine].any():
+            raise DataError(f"{log.folder}: split {name!r} leaves no positive event in the part {what!r}.")
+    people = len(np.unique(log.user_of(test[log.positive[test]])))
+    return Split(name=name, train=train, valid=valid, test=test, dropped=len(log.users) - people, hidden=hidden)
+
+
+def _moment(text: str, zone: str) -> int:
+    try:
+        moment = datetime.fromisoformat(text)
+    except ValueError:
+        raise ConfigError(f"split: {text!r} is no ISO 8601 moment such as '2024-03-01' or '2024-03-01T12:00+01:00'.") from None
+    moment = moment if moment.tzinfo else moment.replace(tzinfo=ZoneInfo(zone))
+    return int(moment.astimezone(UTC).timestamp() * 1000)
+
+
+SPLITS: Mapping[str, Callable[[Log, SplitConfig], Split]] = {
+    "leave-last-out": leave_last_out,
+    "time": by_time,
+    "ratio": by_ratio,
+    "random": by_chance,
+    "column": by_column,
+}

@@ -8,10 +8,11 @@ from typing import Any
 import numpy as np
 
 from penchant.bundle import Bundle
+from penchant.config import validate
 from penchant.data.fit import with_items_of
 from penchant.data.load import EncodedLog
 from penchant.data.log import Log
-from penchant.data.split import SPLITS
+from penchant.data.split import SplitConfig, split_of
 from penchant.errors import ConfigError
 from penchant.evaluate.judge import Judged, Progress, judge
 from penchant.evaluate.protocol import Protocol
@@ -29,8 +30,14 @@ def evaluate(bundle: Bundle, log: Log, protocol: Protocol, *, seed: int = 0, pro
     if encoding is not bundle.encoding:
         bundle = replace(bundle, encoding=encoding)
         bundle.model.item.extend(encoding.catalogue)
-    data = EncodedLog(log, encoding)
-    return judge(bundle.model, data, SPLITS[protocol.split](log), protocol, past=bundle.past, seed=seed, progress=progress)
+    config = (
+        SplitConfig()
+        if protocol.split
+        else validate(SplitConfig, bundle.facts.get("run", {}).get("split", {}), where="bundle", under="split")
+    )
+    split = split_of(log, config)
+    data = EncodedLog(log, encoding, split.hidden)
+    return judge(bundle.model, data, split, protocol, past=bundle.past, seed=seed, progress=progress)
 
 
 def compare(a: Judged, b: Judged, metric: str = "ndcg@10") -> Difference:

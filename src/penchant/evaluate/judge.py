@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from penchant.batch import Batch
 from penchant.data.draw import bits
 from penchant.data.load import EncodedLog, LoadConfig, Loader
-from penchant.data.negatives import Uniform
+from penchant.data.negatives import Negatives, Pool
 from penchant.data.split import Split
 from penchant.encoding import Bools, Floats, Ints
 from penchant.errors import ConfigError, DataError, TrainingError, unknown_name
@@ -113,12 +113,14 @@ def judge(
 
     past: events of a past that are kept, as in training. people: judge only as many, drawn by seed.
     """
-    if split.name != protocol.split:
+    if protocol.split is not None and split.name != protocol.split:
         raise ConfigError(f"protocol {protocol.name} needs split {protocol.split}; this log was split by {split.name}.")
     if not data.item[np.unique(data.log.events["item"])].all():
         raise ConfigError(f"{data.log.folder}: some of its items are not in the encoding; `evaluate` adds them to it first.")
     model.eval()
-    position = _some(split.valid if part == "valid" else split.test, people, seed)
+    position = _some(split.judged(data.log, part), people, seed)
+    if not len(position):
+        raise DataError(f"{data.log.folder}: the {part} part of split {split.name!r} has no positive event to judge by.")
     loader = Loader(data=data, position=position, config=LoadConfig(past=past), seed=seed, tie=protocol.tie)
     items = catalogue_vectors(model, data)
     rank = _sampled(model, loader, items, protocol.sampled, progress) if protocol.sampled else _whole(model, loader, items, progress)
@@ -176,7 +178,7 @@ def refuse_too_few(data: EncodedLog, protocol: Protocol) -> None:
         _others(data, protocol.sampled, seed=0)
 
 
-def _others(data: EncodedLog, count: int, seed: int) -> Uniform:
+def _others(data: EncodedLog, count: int, seed: int) -> Negatives:
     """Draws of items with events that a person never chose, at least `count` for everybody."""
     rows = pool(data)
     left = len(rows) - data.seen.count
@@ -186,7 +188,7 @@ def _others(data: EncodedLog, count: int, seed: int) -> Uniform:
             f"{count} items that a person never chose were wanted as candidates; "
             f"person {data.log.users.column('id')[worst].as_py()!r} has only {left[worst]} left of {len(rows):,}. Judge by loo-full."
         )
-    return Uniform(pool=rows, seen=data.seen, seed=seed)
+    return Negatives(pool=Pool.of(rows), seen=data.seen, seed=seed)
 
 
 def _whole(model: Model, loader: Loader, items: torch.Tensor, progress: Progress | None) -> Ranks:

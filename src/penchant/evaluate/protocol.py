@@ -13,14 +13,14 @@ class Protocol:
     """What is judged, against which candidates."""
 
     name: str
-    split: Literal["leave-last-out"]
+    split: Literal["leave-last-out"] | None  # None: any
     tie: Tie  # which events make up the past of the judged one
     sampled: int | None  # other candidates, drawn; None: the whole catalogue
 
     @property
     def says(self) -> str:
         """The protocol in words."""
-        events = "the last positive event of each person by (time, source row)"
+        events = "the last positive event of each person" + ("" if self.split else " in the judged part") + " by (time, source row)"
         past = "all events before it in that order" if self.tie == "order" else "events of earlier times only"
         if self.sampled is None:
             others = "every item with events, but for those in the person's past"
@@ -32,4 +32,6 @@ class Protocol:
 PROTOCOLS = {
     "loo-99": Protocol(name="loo-99", split="leave-last-out", tie="order", sampled=99),
     "loo-full": Protocol(name="loo-full", split="leave-last-out", tie="order", sampled=None),
+    "last-99": Protocol(name="last-99", split=None, tie="order", sampled=99),
+    "last-full": Protocol(name="last-full", split=None, tie="order", sampled=None),
 }

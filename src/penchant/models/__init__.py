@@ -8,14 +8,27 @@ from typing import Any
 from penchant.config import validate
 from penchant.encoding import Encoding
 from penchant.errors import unknown_name
+from penchant.models.dain import DAIN
+from penchant.models.deepfm import DeepFM
 from penchant.models.din import DIN
 from penchant.models.mf import MF
+from penchant.models.ncf import NCF
 from penchant.models.pooling import Pooling
 from penchant.models.popularity import Popularity
-from penchant.nn.item import CatalogueEncoder, ItemConfig
+from penchant.models.wide_deep import WideDeep
+from penchant.nn.item import ItemConfig, item_encoder
 from penchant.nn.model import Model
 
-MODELS: dict[str, type[Model]] = {"popularity": Popularity, "mf": MF, "pooling": Pooling, "din": DIN}
+MODELS: dict[str, type[Model]] = {
+    "popularity": Popularity,
+    "mf": MF,
+    "ncf": NCF,
+    "dain": DAIN,
+    "wide-deep": WideDeep,
+    "deepfm": DeepFM,
+    "pooling": Pooling,
+    "din": DIN,
+}
 
 
 def find(name: str) -> type[Model]:
@@ -29,9 +42,3 @@ def build(encoding: Encoding, name: str, config: Mapping[str, Any], item: ItemCo
     """The model of this name for an encoding: `config` is the model's own, checked; `item` the encoder it is given."""
     kind = find(name)
     return kind(encoding, item_encoder(encoding, item or kind.Item), validate(kind.Config, config, where=where, under="model"))
-
-
-def item_encoder(encoding: Encoding, config: ItemConfig) -> CatalogueEncoder:
-    """The item encoder of a catalogue."""
-    many = tuple(encoding.vocabularies[f"item.{name}"].size for name in encoding.schema.named("item", "categories"))
-    return CatalogueEncoder(encoding.catalogue, encoding.sizes("item"), many, config)

@@ -30,3 +30,44 @@ class Fields(nn.Module):
     def forward(self, code: Tensor) -> Tensor:
         vectors = [table(code[..., place]) for place, table in enumerate(self.tables)]
         return torch.cat(vectors, -1) if vectors else code.new_zeros(*code.shape[:-1], 0, dtype=torch.float32)
+
+
+class Crossed(nn.Module):
+    """A weight for each combination of ids, found by a hash: several int64 [*] that broadcast -> float32 [*].
+
+    h = 0; for each id in turn h = mix(h + id + 0x9E3779B97F4A7C15), where mix is SplitMix64's (Steele et al., OOPSLA 2014), in
+    64 bits without a sign; the weight is number 1 + (h >> 1) mod (buckets - 1). With an UNKNOWN among the ids it is 0, and stays so.
+    """
+
+    def __init__(self, buckets: int, *, std: float = 1e-4) -> None:
+        super().__init__()
+        self.table, self.buckets = Table(buckets, 1, std=std), buckets
+
+    def forward(self, *ids: Tensor) -> Tensor:
+        bucket = self.bucket(*ids)
+        weight: Tensor = self.table(bucket).squeeze(-1)
+        return weight.masked_fill(bucket == 0, 0.0)
+
+    def bucket(self, *ids: Tensor) -> Tensor:
+        """int64 [*], which weight; 0 where one of the ids is UNKNOWN."""
+        hash, known = torch.zeros_like(ids[0]), torch.ones_like(ids[0], dtype=torch.bool)
+        for id in ids:
+            hash, known = mix(hash + id + _signed(0x9E3779B97F4A7C15)), known & (id != 0)
+        return torch.where(known, 1 + _right(hash, 1) % (self.buckets - 1), 0)
+
+
+def mix(z: Tensor) -> Tensor:
+    """SplitMix64's finaliser of each of 64 bits."""
+    z = (z ^ _right(z, 30)) * _signed(0xBF58476D1CE4E5B9)  # products of int64 wrap, as those without a sign do
+    z = (z ^ _right(z, 27)) * _signed(0x94D049BB133111EB)
+    return z ^ _right(z, 31)
+
+
+def _right(z: Tensor, by: int) -> Tensor:
+    """z >> by of 64 bits without a sign."""
+    return (z >> by) & ((1 << (64 - by)) - 1)
+
+
+def _signed(value: int) -> int:
+    """The int64 of the same 64 bits."""
+    return value - (1 << 64) if value >> 63 else value

@@ -20,7 +20,7 @@ from pydantic import Field as Limits
 from torch import Tensor, nn
 
 from penchant.config import Config
-from penchant.encoding import Catalogue
+from penchant.encoding import Catalogue, Encoding
 from penchant.nn.embedding import Fields, Table
 
 
@@ -94,6 +94,17 @@ class CatalogueEncoder(nn.Module):
         return (vectors * there[..., None]).sum(1) / length
 
 
+def item_encoder(encoding: Encoding, config: ItemConfig) -> CatalogueEncoder:
+    """The item encoder of a catalogue."""
+    many = tuple(encoding.vocabularies[f"item.{name}"].size for name in encoding.schema.named("item", "categories"))
+    return CatalogueEncoder(encoding.catalogue, encoding.sizes("item"), many, config)
+
+
+def item_weights(encoding: Encoding, like: ItemEncoder) -> CatalogueEncoder:
+    """A number for each part that `like` has, in place of a vector: [M, F], the first-order terms of a catalogue's items."""
+    return item_encoder(encoding, ItemConfig(dim=1, attributes=len(like.parts) > 1, std=1e-4))
+
+
 class Projection(nn.Module):
     """A vector attribute as `dim` numbers; of an item that has none (NaN), a learned vector: [M, width] -> [M, dim]."""
 
@@ -139,3 +150,52 @@ class Widened(nn.Module):
 
     def forward(self, row: Tensor, known: Tensor) -> Tensor:
         return torch.cat([self.item(row, known), self.extra(row, known)], -1)
+
+
+class Coded(nn.Module):
+    """An item encoder that tells ids as well: `codes` are an item's own id and its single-valued categories, int64 [M, 1 + F].
+
+    `read` sees the items' vectors alone. A model that needs ids there names their columns as `told`: their binary digits
+    stand behind the vector, each 0 or 1, which any float holds exactly, and `ids` makes integers of them again.
+    """
+
+    code: Tensor
+    column: Tensor  # of `codes`, of each digit
+    place: Tensor  # of `told`, of each digit
+    shift: Tensor
+
+    def __init__(self, item: ItemEncoder, catalogue: Catalogue, sizes: tuple[int, ...], told: tuple[int, ...] = ()) -> None:
+        """sizes: how many ids each category has; told: columns of `codes`, 0 being the id."""
+        super().__init__()
+        self.item, self.told = item, told
+        width = [((catalogue.size, *sizes)[column] - 1).bit_length() for column in told]
+        digits = [(column, place, at) for place, column in enumerate(told) for at in range(width[place])]
+        for number, name in enumerate(("column", "place", "shift")):
+            self.register_buffer(name, torch.tensor([digit[number] for digit in digits], dtype=torch.int64), persistent=False)
+        self.digits = len(digits)
+        self.dim = item.dim + self.digits
+        self.parts: tuple[int, ...] = (*item.parts, self.digits) if self.digits else item.parts
+        self._hold(catalogue)
+
+    def extend(self, catalogue: Catalogue) -> None:
+        self.item.extend(catalogue)
+        self._hold(catalogue)
+
+    def _hold(self, catalogue: Catalogue) -> None:
+        self.register_buffer("code", torch.from_numpy(catalogue.code).to(self.place.device), persistent=False)
+
+    def codes(self, row: Tensor, known: Tensor) -> Tensor:
+        """int64 [M, 1 + F]; the id is 0 where it is not known."""
+        return torch.cat([torch.where(known, row, 0)[:, None], self.code.index_select(0, row)], 1)
+
+    def ids(self, digits: Tensor) -> Tensor:
+        """The columns behind the vector [*, digits] -> int64 [*, told]."""
+        value = (digits > 0.5).long() << self.shift
+        return value.new_zeros(*value.shape[:-1], len(self.told)).index_add(-1, self.place, value)
+
+    def forward(self, row: Tensor, known: Tensor) -> Tensor:
+        vector = self.item(row, known)
+        if not self.digits:
+            return vector
+        code = self.codes(row, known).index_select(1, self.column)
+        return torch.cat([vector, (code >> self.shift & 1).to(vector.dtype)], -1)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from itertools import pairwise
 from typing import Literal
 
 import torch
@@ -43,6 +44,43 @@ class MLP(nn.Sequential):
         super().__init__(*layers, nn.Linear(dim, out))
 
 
+class Split(nn.Module):
+    """A linear layer of what is known of a request [R, P] and of each candidate [R, C, Q], side by side -> [R, C, dim].
+
+    W [p; q] = W_p p + W_q q, so that a request is read once however many candidates it has.
+    """
+
+    def __init__(self, request: int, candidate: int, dim: int) -> None:
+        super().__init__()
+        whole = nn.Linear(request + candidate, dim)
+        self.candidate = nn.Linear(candidate, dim)
+        self.candidate.weight.data, self.candidate.bias.data = whole.weight.data[:, request:].clone(), whole.bias.data
+        self.request = nn.Linear(request, dim, bias=False) if request else None
+        if self.request is not None:
+            self.request.weight.data = whole.weight.data[:, :request].clone()
+
+    def forward(self, request: Tensor, candidate: Tensor) -> Tensor:
+        out: Tensor = self.candidate(candidate)
+        return out if self.request is None else out + self.request(request)[:, None]
+
+
+class Tower(nn.Module):
+    """Hidden layers, each with its activation, over a request [R, P] and each of its candidates [R, C, Q] -> [R, C, dim]."""
+
+    def __init__(self, request: int, candidate: int, hidden: tuple[int, ...], activation: Activation = "relu") -> None:
+        super().__init__()
+        self.first = Split(request, candidate, hidden[0])
+        layers = [ACTIVATIONS[activation](hidden[0])]
+        for dim, width in pairwise(hidden):
+            layers += [nn.Linear(dim, width), ACTIVATIONS[activation](width)]
+        self.rest = nn.Sequential(*layers)
+        self.dim = hidden[-1]
+
+    def forward(self, request: Tensor, candidate: Tensor) -> Tensor:
+        out: Tensor = self.rest(self.first(request, candidate))
+        return out
+
+
 class Head(nn.Module):
     """An MLP of what is known of a request [R, P] and of each candidate [R, C, Q] -> float32 [R, C].
 
@@ -53,12 +91,8 @@ class Head(nn.Module):
         self, request: int, candidate: int, hidden: tuple[int, ...], activation: Activation = "dice", dropout: float = 0.0
     ) -> None:
         super().__init__()
-        whole = nn.Linear(request + candidate, hidden[0])
-        self.candidate = nn.Linear(candidate, hidden[0])
-        self.candidate.weight.data, self.candidate.bias.data = whole.weight.data[:, request:].clone(), whole.bias.data
-        self.request = nn.Linear(request, hidden[0], bias=False) if request else None
-        if self.request is not None:
-            self.request.weight.data = whole.weight.data[:, :request].clone()
+        first = Split(request, candidate, hidden[0])
+        self.candidate, self.request = first.candidate, first.request
         self.activation, self.dropout = ACTIVATIONS[activation](hidden[0]), nn.Dropout(dropout)
         self.rest = MLP(hidden[0], hidden[1:], 1, activation, dropout)
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from itertools import chain
 from typing import Any, ClassVar
 
@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from penchant.batch import Batch, History, Memory, Output, User
 from penchant.config import Config
 from penchant.encoding import Encoding
+from penchant.errors import ConfigError
 from penchant.nn.item import ItemConfig, ItemEncoder
 
 
@@ -41,6 +42,16 @@ class Model(nn.Module):
         items = self.item(batch.row, batch.known)
         return self.score(items, self.read(items, batch.user, batch.history), batch, explain=explain)
 
+    def start_from(self, others: Sequence[Model]) -> None:
+        """Takes over what trained models learned, in place of what was drawn at random: here of one, of the same class and shapes.
+
+        That they speak of the same ids is for the caller to see to. Raises ConfigError.
+        """
+        if len(others) != 1 or type(others[0]) is not type(self):
+            given, mine = ", ".join(type(other).__name__ for other in others) or "nothing", type(self).__name__
+            raise ConfigError(f"{mine} starts from one trained {mine}; what was given is {given}.")
+        take_weights(self, others[0].state_dict())
+
     @property
     def device(self) -> torch.device:
         """Where its parameters are, or its buffers when it has none."""
@@ -56,6 +67,20 @@ class Model(nn.Module):
     def candidate_bytes(self) -> int:
         """About what scoring one candidate takes beside that."""
         return 4096
+
+
+def take_weights(model: nn.Module, weights: Mapping[str, Tensor]) -> None:
+    """Copies trained weights, all that a model has, into it. Raises ConfigError, which says what differs; then nothing is copied."""
+    have, want = ({name: tuple(value.shape) for name, value in given.items()} for given in (weights, model.state_dict()))
+    differ = [f"{n} is {_shape(have.get(n))}, not {_shape(want.get(n))}" for n in {**want, **have} if have.get(n) != want.get(n)]
+    if differ:
+        more = f"; and {len(differ) - 3} more" if len(differ) > 3 else ""
+        raise ConfigError(f"what was trained does not fit the {type(model).__name__} that starts from it: {'; '.join(differ[:3])}{more}.")
+    model.load_state_dict(weights)
+
+
+def _shape(shape: tuple[int, ...] | None) -> str:
+    return "absent" if shape is None else str(list(shape))
 
 
 def score_in_chunks(model: Model, items: Tensor, memory: Memory, batch: Batch, *, budget: int = 64 << 20) -> Tensor:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Literal
+
 import torch
 from torch import Tensor, nn
 
@@ -26,6 +28,28 @@ class Person(nn.Module):
         user = batch.user
         id = [] if self.id is None else [self.id(user.code[:, 0])]
         return torch.cat([*id, self.profile(user.code[:, 1:]), user.number, self.moment(batch.context), batch.number], -1)
+
+
+class Facts(nn.Module):
+    """The fields of people, moments or showings, each as one vector: ids int64 [*, F], numbers float32 [*, 2 B] -> [*, fields, dim].
+
+    Of people the id is the first. A number's vector is linear in (value, missing).
+    """
+
+    def __init__(self, encoding: Encoding, group: Literal["user", "context", "shown"], dim: int, *, std: float = 0.05) -> None:
+        super().__init__()
+        sizes = ((encoding.users.size,) if group == "user" else ()) + encoding.sizes(group)
+        self.tables = nn.ModuleList(Table(size, dim, std=std) for size in sizes)
+        numbers = encoding.numbers(group) // 2
+        self.numbers = nn.Parameter(torch.empty(numbers, 2, dim).normal_(std=std)) if numbers else None
+        self.fields, self.dim = len(sizes) + numbers, dim
+
+    def forward(self, code: Tensor, number: Tensor) -> Tensor:
+        parts = [table(code[..., place])[..., None, :] for place, table in enumerate(self.tables)]
+        if self.numbers is not None:
+            pair = number.view(*number.shape[:-1], self.numbers.shape[0], 2)  # [*, B, 2]
+            parts.append((pair[..., None] * self.numbers).sum(-2))
+        return torch.cat(parts, -2) if parts else number.new_zeros(*number.shape[:-1], 0, self.dim)
 
 
 class Past(nn.Module):

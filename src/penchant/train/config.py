@@ -8,6 +8,7 @@ from pydantic import Field as Limits
 
 from penchant.config import Config
 from penchant.data.load import LoadConfig
+from penchant.data.split import SplitConfig
 from penchant.nn.item import ItemConfig
 
 
@@ -19,6 +20,7 @@ class TrainConfig(Config):
     rate: float = Limits(1e-3, gt=0)  # of Adam, for dense parameters
     table_rate: float | None = Limits(None, gt=0)  # for embedding tables; None: the same
     weight_decay: float = Limits(0.0, ge=0)  # of dense parameters
+    table_l2: float = Limits(0.0, ge=0)  # of embedding tables: table_l2 / 2 times the squares of the rows of a batch
     monitor: str = "ndcg@10"  # the validation metric that says which weights are best; larger is better
     patience: int = Limits(2, ge=1)  # validations without a better one before it stops
     valid_every: int | None = Limits(None, ge=1)  # steps between validations; None: an epoch
@@ -30,9 +32,12 @@ class RunConfig(Config):
 
     log: str  # folder of the Log
     seed: int = 0
-    split: Literal["leave-last-out"] = "leave-last-out"
-    protocol: Literal["loo-99", "loo-full"] = "loo-99"  # of the validations
+    split: SplitConfig = SplitConfig()
+    protocol: Literal["loo-99", "loo-full", "last-99", "last-full"] | None = (
+        None  # of the validations; None: loo-99, or last-99 of another split
+    )
     data: LoadConfig = LoadConfig()
     model: dict[str, Any] = {"name": "din"}  # a name in MODELS, and that model's own keys
     item: ItemConfig | None = None  # what is not set here is what the model asks for
+    loss: dict[str, Any] = {"name": "bce"}  # a name in LOSSES or "module:function", and that loss's own keys
     train: TrainConfig = TrainConfig()

@@ -25,17 +25,17 @@ from penchant.config import dump, validate
 from penchant.data.fit import fit_encoding
 from penchant.data.load import EncodedLog, Loader
 from penchant.data.log import Log, open_log
-from penchant.data.split import SPLITS, Split
+from penchant.data.split import Split, split_of
 from penchant.errors import ConfigError, ExistsError, TrainingError
 from penchant.evaluate.judge import judge, parse_metric, refuse_too_few
-from penchant.evaluate.protocol import PROTOCOLS
+from penchant.evaluate.protocol import PROTOCOLS, Protocol
 from penchant.files import disk_errors
 from penchant.models import MODELS, build, find
 from penchant.nn.item import ItemConfig
 from penchant.nn.model import Model
 from penchant.train import checkpoint
 from penchant.train.config import RunConfig
-from penchant.train.loss import total
+from penchant.train.loss import Loss, read_loss, refuse, total
 from penchant.train.optimiser import Optimiser
 
 CHECKED_EVERY = 20  # steps between looks at the loss: each look waits for a device
@@ -74,24 +74,26 @@ class Run:
 def fit(config: RunConfig, out: Path | str, *, log: Log | None = None, report: Report | None = None) -> Run:
     """Runs `config` into the new folder `out`; the same config and Log give the same bits.
 
-    Raises ConfigError, UnknownNameError (model, metric), ArtefactError, DataError (nobody to judge by), ExistsError, DiskError,
+    Raises ConfigError, UnknownNameError (model, metric, loss), ArtefactError, DataError (nobody to judge by), ExistsError, DiskError,
     and TrainingError when the loss stops being a number.
     """
     out, begun = Path(out), time.perf_counter()
     name, own = _name_and_keys(config)
     validate(find(name).Config, own, where="run", under="model")  # all that can be refused before the Log is read
+    loss = read_loss(config.loss, where="run")
     parse_metric(config.train.monitor)
     if out.exists():
         raise ExistsError(f"{out}: this exists already; remove it, or train into another folder.")
     log = log or open_log(config.log)
-    split = SPLITS[config.split](log)
+    refuse(loss, negatives=config.data.negatives, impressions=log.schema.events.impressions is not None)
+    split = split_of(log, config.split)
     encoding = fit_encoding(log, split.train)
     torch.manual_seed(config.seed)
     item = item_config(config, find(name))
     model = build(encoding, name, own, item, where="run")
-    data = EncodedLog(log, encoding)
-    refuse_too_few(data, PROTOCOLS[config.protocol])
-    loop = _Loop(config=config, out=out, model=model, data=data, split=split, report=report)
+    data = EncodedLog(log, encoding, split.hidden)
+    refuse_too_few(data, protocol_of(config))
+    loop = _Loop(config=config, out=out, model=model, loss=loss, data=data, split=split, report=report)
     try:
         with disk_errors(out, what="run"):
             (out / "checkpoints").mkdir(parents=True)
@@ -108,7 +110,7 @@ def fit(config: RunConfig, out: Path | str, *, log: Log | None = None, report: R
         config=own,
         item=item,
         past=config.data.past,
-        tie=PROTOCOLS[config.protocol].tie,
+        tie=protocol_of(config).tie,
         facts=_facts(config, log, split, best),
     )
     save_bundle(bundle, out / "bundle")
@@ -118,13 +120,16 @@ def fit(config: RunConfig, out: Path | str, *, log: Log | None = None, report: R
 class _Loop:
     """One run's moving parts."""
 
-    def __init__(self, *, config: RunConfig, out: Path, model: Model, data: EncodedLog, split: Split, report: Report | None) -> None:
+    def __init__(
+        self, *, config: RunConfig, out: Path, model: Model, loss: Loss, data: EncodedLog, split: Split, report: Report | None
+    ) -> None:
         self.config, self.out, self.model, self.data, self.split, self.report = config, out, model, data, split, report
-        self.loader = Loader.for_training(data, split.train, config.data, config.seed, tie=PROTOCOLS[config.protocol].tie)
+        self.loader = Loader.for_training(data, split.train, config.data, config.seed, tie=protocol_of(config).tie)
         self.steps = self.loader.steps(config.train.batch_size)
+        self.loss = loss.sized(items=int(data.encoding.catalogue.known.sum()), negatives=config.data.negatives)
         rate = config.train.rate
         self.learns = any(parameter.requires_grad for parameter in model.parameters())
-        self.optimiser = Optimiser(model, rate, config.train.table_rate or rate, config.train.weight_decay)
+        self.optimiser = Optimiser(model, rate, config.train.table_rate or rate, config.train.weight_decay, config.train.table_l2)
         self.step, self.judged, self.worse = 0, 0, 0
         self.best: dict[str, Any] | None = None
         self.losses: list[torch.Tensor] = []
@@ -153,7 +158,7 @@ class _Loop:
         for batch in self.loader.epoch(epoch, self.config.train.batch_size):
             self.optimiser.zero_grad()
             batch = batch.to(self.model.device)
-            loss = total(self.model(batch), batch)
+            loss = total(self.model(batch), batch, self.loss, self.step)
             loss.backward()  # type: ignore[no-untyped-call]
             self.optimiser.step()
             self.losses.append(loss.detach())
@@ -199,7 +204,7 @@ class _Loop:
             self.model,
             self.data,
             self.split,
-            PROTOCOLS[self.config.protocol],
+            protocol_of(self.config),
             past=self.config.data.past,
             part="valid",
             seed=self.config.seed,
@@ -207,7 +212,7 @@ class _Loop:
         )
         value, self.judged = judged.value(wanted.monitor), self.step
         found = {"step": self.step, "epoch": epoch, wanted.monitor: value}
-        self._write({"valid": {**found, "protocol": self.config.protocol, "people": judged.people}})
+        self._write({"valid": {**found, "protocol": protocol_of(self.config).name, "people": judged.people}})
         if self.best is None or value > self.best[wanted.monitor]:
             self.best, self.worse = found, 0
             checkpoint.save(self.out / "checkpoints" / "best", self.model, None, found)
@@ -234,6 +239,11 @@ class _Loop:
             file.write(json.dumps(line) + "\n")
 
 
+def protocol_of(config: RunConfig) -> Protocol:
+    """What a run is validated by."""
+    return PROTOCOLS[config.protocol or ("loo-99" if config.split.name == "leave-last-out" else "last-99")]
+
+
 def item_config(config: RunConfig, kind: type[Model]) -> ItemConfig:
     """What the model asks for, under the keys that the run sets."""
     given = config.item.model_dump(include=config.item.model_fields_set) if config.item else {}
@@ -256,6 +266,6 @@ def _facts(config: RunConfig, log: Log, split: Split, best: dict[str, Any]) -> d
         "train_events": len(split.train),
         "split": split.name,
         "seed": config.seed,
-        "valid": {"protocol": config.protocol, **best},
+        "valid": {"protocol": protocol_of(config).name, **best},
         "run": config.model_dump(mode="json", exclude_none=True),
     }

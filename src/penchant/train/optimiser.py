@@ -17,12 +17,21 @@ class RowAdam(torch.optim.Optimizer):
     """Adam (Kingma and Ba, ICLR 2015) on the rows of a sparse gradient; the other rows and their moments stay as they are.
 
     The correction of the moments' bias counts steps, not visits of a row, as the lazy Adam of other libraries does.
+
+    l2: to the gradient of each row w that occurs in a batch, l2 * w is added, once a step however often the row occurs: the gradient
+    of l2 / 2 times the sum of their squares, UNKNOWN's row included. It goes through Adam's moments; the other rows do not shrink.
     """
 
     def __init__(
-        self, parameters: Iterable[nn.Parameter], rate: float, betas: tuple[float, float] = (0.9, 0.999), eps: float = 1e-8
+        self,
+        parameters: Iterable[nn.Parameter],
+        rate: float,
+        betas: tuple[float, float] = (0.9, 0.999),
+        eps: float = 1e-8,
+        *,
+        l2: float = 0.0,
     ) -> None:
-        super().__init__(parameters, {"lr": rate, "betas": betas, "eps": eps})
+        super().__init__(parameters, {"lr": rate, "betas": betas, "eps": eps, "l2": l2})
 
     @torch.no_grad()
     def step(self, closure: Any = None) -> None:  # type: ignore[override]
@@ -38,6 +47,8 @@ class RowAdam(torch.optim.Optimizer):
             state["step"] = 0
             state["mean"], state["square"] = torch.zeros_like(parameter), torch.zeros_like(parameter)
         state["step"] += 1
+        if group["l2"]:
+            gradient = gradient.add(parameter.index_select(0, row), alpha=group["l2"])
         first, second = group["betas"]
         mean = state["mean"].index_select(0, row).lerp_(gradient, 1 - first)
         square = state["square"].index_select(0, row).mul_(second).addcmul_(gradient, gradient, value=1 - second)
@@ -67,7 +78,7 @@ def rows_of(gradient: Tensor) -> tuple[Tensor, Tensor]:
 class Optimiser:
     """Both optimisers of a model as one."""
 
-    def __init__(self, model: nn.Module, rate: float, table_rate: float, weight_decay: float = 0.0) -> None:
+    def __init__(self, model: nn.Module, rate: float, table_rate: float, weight_decay: float = 0.0, table_l2: float = 0.0) -> None:
         tables = [cast(nn.Parameter, module.weight) for module in model.modules() if isinstance(module, Table)]
         there = {id(weight) for weight in tables}
         dense = [parameter for parameter in model.parameters() if id(parameter) not in there]
@@ -75,7 +86,7 @@ class Optimiser:
         if dense:
             self.parts.append(torch.optim.AdamW(dense, lr=rate, weight_decay=weight_decay, fused=True))
         if tables:
-            self.parts.append(RowAdam(tables, table_rate))
+            self.parts.append(RowAdam(tables, table_rate, l2=table_l2))
 
     def zero_grad(self) -> None:
         for part in self.parts:
