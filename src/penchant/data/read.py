@@ -263,7 +263,7 @@ def _from_csv(source: Source, paths: tuple[Path, ...], wanted: Mapping[str, str]
         f"(SELECT filename AS file{cells} FROM "
         f"read_csv({_list(paths)}, delim={literal(source.separator)}, header={'false' if source.table.columns else 'true'}, "
         f"columns={{{named}}}, auto_detect=false, quote={quote}, escape={quote}, filename=true, "
-        f"store_rejects=true, rejects_limit=0, rejects_table={literal(f'bad {name}')}, rejects_scan={literal(f'scan {name}')}))"
+        f"store_rejects=true, rejects_limit=0, rejects_table='bad_lines', rejects_scan='bad_files'))"
     )
 
 
@@ -322,7 +322,7 @@ def _refuse_rejects(
     unclosed = "count(*) FILTER (WHERE error_type = 'UNQUOTED VALUE') > 0"
     bad = f"""(SELECT file_path, line, rtrim(any_value(csv_line), chr(13) || chr(10)) AS text, {unclosed} AS unclosed,
                       string_agg(DISTINCT lower(error_type::VARCHAR), ', ' ORDER BY lower(error_type::VARCHAR)) AS why
-               FROM {quoted(f"bad {name}")} JOIN {quoted(f"scan {name}")} USING (scan_id, file_id) GROUP BY file_path, line)"""
+               FROM bad_lines JOIN bad_files USING (scan_id, file_id) GROUP BY file_path, line)"""
     spanned = "CASE WHEN unclosed THEN len(regexp_extract_all(text, '\\r\\n|\\r|\\n')) ELSE 0 END"  # further lines, all lost
     ((rows, longest),) = connection.execute(
         f"SELECT coalesce(sum(1 + {spanned}), 0), max(len(text)) FILTER (WHERE {spanned} > 0) FROM {bad}"
@@ -337,6 +337,8 @@ def _refuse_rejects(
     if (longest or 0) >= HELD - 1:  # all up to the next quote, or to the end, is lost: it cannot be said how many rows
         raise DataError(f"{source.name}: {why}: {examples}. Where a quote is not closed, all that follows it is lost.")
     _leave_out(connection, name, source, int(rows), why, examples, reading)
+    connection.execute("DELETE FROM bad_lines")  # the next table begins anew
+    connection.execute("DELETE FROM bad_files")
     return int(rows)
 
 
@@ -389,16 +391,8 @@ def _unreadable(fault: duckdb.Error, source: Source) -> Exception | None:
     if isinstance(fault, duckdb.OutOfMemoryException) or any(os.strerror(number) in text for number in NO_ROOM):
         return None
     names = [path.name for path in source.files]
-    kinds = (
-        duckdb.InvalidInputException,
-        duckdb.ConversionException,
-        duckdb.SerializationException,
-        duckdb.BinderException,
-        duckdb.OutOfRangeException,
-        duckdb.InternalException,
-    )
-    if not isinstance(fault, kinds) and not any(name in text for name in names) and not _PACKING.search(text):
-        return None
+    if isinstance(fault, duckdb.IOException) and not any(name in text for name in names) and not _PACKING.search(text):
+        return None  # it may as well be of what was written
     if "new_line" in text or "state machine" in text:
         return DataError(
             f"{source.name}: cannot be read as CSV: its quotes or ends of lines are of several kinds. "

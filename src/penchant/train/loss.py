@@ -9,8 +9,9 @@
     tilt = 0.1
 
 A loss is its own configuration: frozen options, checked, that are called with (output, batch, step). Below, s is a logit, p its
-sigmoid, y a label, w a weight. Every loss is a weighted mean: a slot of weight 0 is not there, one of weight 2 is there twice.
-Where a loss speaks of positives, they are the slots with y > 1/2. All is worked out from logits, in float32, and waits for no device.
+sigmoid, y a label. Every loss is a weighted mean: a slot of weight 0 is not there, a request whose slots weigh 2 is there twice.
+Where a loss compares slots, a positive's weight is that of its term, and the weights of those that it is compared with are relative
+to their mean. Positives are the slots with y > 1/2. All is worked out from logits, in float32, and waits for no device.
 """
 
 from __future__ import annotations
@@ -88,16 +89,14 @@ class Focal(Loss):
 
 class BPR(Loss):
     """Bayesian personalised ranking (Rendle et al., UAI 2009): -log sigmoid(s+ - s-) over all pairs of a positive and another slot
-    of the same request. A request without such a pair is left out. A pair's weight is the product of its two.
+    of the same request. A request without such a pair is left out.
     """
 
     compares: ClassVar[bool] = True
 
     def __call__(self, output: Output, batch: Batch, step: int = 0) -> Tensor:
-        positive, logit = labels(batch) > 0.5, output.logit.float()
-        pair = (positive[:, :, None] & ~positive[:, None, :]).float()  # [R, C, C]
-        if batch.weight is not None:
-            pair = pair * batch.weight[:, :, None] * batch.weight[:, None, :]
+        logit, (positive, other) = output.logit.float(), compared(batch)
+        pair = positive[:, :, None] * other[:, None, :]  # [R, C, C]
         return mean(F.softplus(logit[:, None, :] - logit[:, :, None]), pair)
 
 
@@ -105,7 +104,7 @@ class Softmax(Loss):
     """Sampled softmax: -log(exp(a+) / (exp(a+) + sum of exp(a-))) for each positive, against the request's slots that are none.
 
     a = s - log q (Bengio and Senecal, IEEE TNN 2008; Yi et al., RecSys 2019), so that with ever more draws its gradient becomes that
-    of the softmax over all items; a = s without `correct`. Weights count in the sum too. A positive against nothing is left out.
+    of the softmax over all items; a = s without `correct`. A positive against nothing is left out.
     """
 
     compares: ClassVar[bool] = True
@@ -113,17 +112,14 @@ class Softmax(Loss):
     correct: bool = True
 
     def __call__(self, output: Output, batch: Batch, step: int = 0) -> Tensor:
-        positive, logit = labels(batch) > 0.5, output.logit.float()
+        logit, (positive, other) = output.logit.float(), compared(batch)
         if self.correct and batch.log_q is None:
             raise TrainingError("this batch has no log_q, which loss.correct needs; set loss.correct to false.")
         if self.correct and batch.log_q is not None:
             logit = logit - batch.log_q
-        out, other, weight = positive, logit, positive.float()
-        if batch.weight is not None:
-            out, other = positive | (batch.weight == 0), logit + batch.weight.clamp(min=TINY).log()
-            weight = weight * batch.weight
-        rest = other.masked_fill(out, NEVER).logsumexp(1, keepdim=True)  # [R, 1]
-        return mean(F.softplus(rest - logit), weight * ~out.all(1, keepdim=True))
+        out = other == 0
+        rest = (logit + other.clamp(min=TINY).log()).masked_fill(out, NEVER).logsumexp(1, keepdim=True)  # [R, 1]
+        return mean(F.softplus(rest - logit), positive * ~out.all(1, keepdim=True))
 
 
 class GBCE(Loss):
@@ -271,6 +267,14 @@ def labels(batch: Batch) -> Tensor:
 def mean(each: Tensor, weight: Tensor | None) -> Tensor:
     """The mean of all, weighted where there are weights."""
     return each.mean() if weight is None else (each * weight).sum() / weight.sum().clamp(min=TINY)
+
+
+def compared(batch: Batch) -> tuple[Tensor, Tensor]:
+    """What positives weigh, and what the other slots do as multiples of their mean in their request; 0 elsewhere: float32 [R, C] each."""
+    label = labels(batch)
+    weight = torch.ones_like(label) if batch.weight is None else batch.weight
+    positive, other = torch.where(label > 0.5, weight, 0.0), torch.where(label > 0.5, 0.0, weight)
+    return positive, other * (other > 0).sum(1, keepdim=True) / other.sum(1, keepdim=True).clamp(min=TINY)
 
 
 def sides(logit: Tensor) -> tuple[Tensor, Tensor]:
