@@ -11,6 +11,7 @@ import pytest
 from penchant import cli
 from penchant.data.log import Log
 from penchant.data.sets import SETS
+from penchant.models import MODELS
 
 FAST = ["--protocol", "loo-full", "--data.past", "5", "--data.negatives", "1", "--train.epochs", "1", "--train.batch_size", "128"]
 
@@ -72,7 +73,7 @@ def test_train_by_file_and_flags(run: Said, log: Log, tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("words", "message"),
     [
-        (["--model.name", "dim"], "'dim' is not a model: there are popularity, mf, pooling, din. Did you mean 'din'?"),
+        (["--model.name", "dim"], f"'dim' is not a model: there are {', '.join(MODELS)}. Did you mean 'din'?"),
         (["--model.hed", "3"], "run: model.hed is not a key of DINConfig. Did you mean 'head'?"),
         (["--train.epoch", "3"], "flags: train.epoch is not a key of TrainConfig. Did you mean 'epochs'?"),
         (["--train.epochs", "0"], "flags: train.epochs is 0; input should be greater than or equal to 1."),
@@ -113,7 +114,7 @@ def test_evaluate_against(run: Said, trained: Path) -> None:
 def test_evaluate_refuses(run: Said, trained: Path) -> None:
     said = run("evaluate", trained, "--protocol", "loo-98")
     assert (said.status, said.out) == (2, "")
-    assert said.err == "penchant: 'loo-98' is not a protocol: there are loo-99, loo-full. Did you mean 'loo-99'?\n"
+    assert said.err == "penchant: 'loo-98' is not a protocol: there are loo-99, loo-full, last-99, last-full. Did you mean 'loo-99'?\n"
     small = run("evaluate", trained)
     assert small.status == 2
     assert small.err.startswith("penchant: 99 items that a person never chose were wanted as candidates; person 'u")

@@ -23,7 +23,7 @@ MAY = {
     "collate": ("batch", "encoding"),
     "metrics": ("errors",),
     "data": CONTRACT,
-    "nn": ("config", "encoding", "batch"),
+    "nn": ("errors", "config", "encoding", "batch"),
     "models": ("errors", "config", "schema", "encoding", "batch", "nn"),
     "bundle": (*CONTRACT, "nn", "models"),
     "scorer": (*CONTRACT, "nn", "models", "bundle"),

@@ -422,15 +422,35 @@ def test_joins(tmp_path: Path, form: str) -> None:
 @pytest.mark.parametrize(
     ("rows", "more", "kind", "said"),
     [
-        ([*SESSIONS, SESSIONS[0]], {}, DataError, "s.csv: 1 join 'session' id stands in it more than once: 's1' 2 times."),
-        (SESSIONS, {"context": {"place": {"column": "session.plce"}}}, SchemaError, "s.csv: there is no column 'plce'. It has sid, place, n. Did you mean 'place'?"),
-        (SESSIONS, {"context": {"place": {"column": "sesion.place"}}}, SchemaError, "events.csv: there is no column 'sesion.place'. It has user, item, time, session."),
+        ([*SESSIONS, SESSIONS[0]], {}, DataError, "s.csv: 1 session id stands in it more than once: 's1' 2 times."),
+        (
+            SESSIONS,
+            {"context": {"place": {"column": "session.plce"}}},
+            SchemaError,
+            "s.csv: there is no column 'plce'. It has sid, place, n. Did you mean 'place'?",
+        ),
+        (
+            SESSIONS,
+            {"context": {"place": {"column": "sesion.place"}}},
+            SchemaError,
+            "events.csv: there is no column 'sesion.place'. It has user, item, time, session. Did you mean 'session'?",
+        ),
         ([{"sid": "", "place": "x", "n": 1}, *SESSIONS], {}, DataError, "s.csv: column 'sid' is empty in 1 row: line 2: None."),
-        ([{"sid": "s1", "place": "x", "n": "many"}], {}, DataError, "events.csv: column 'session.n' is not a number in 2 rows: line 2: 'many', line 6: 'many'."),
-        ([{"sid": "s1", "place": "x,y", "n": 1}], {}, DataError, "s.csv: 1 row cannot be read as 3 columns of utf-8 text separated by ',': line 2: 's1,x,y,1' (too many columns)."),
+        (
+            [{"sid": "s1", "place": "x", "n": "many"}],
+            {},
+            DataError,
+            "events.csv: column 'session.n' is not a number in 2 rows: line 2: 'many', line 6: 'many'.",
+        ),
+        (
+            [{"sid": "s1", "place": "x,y", "n": 1}],
+            {},
+            DataError,
+            "s.csv: 1 row cannot be read as 3 columns of utf-8 text separated by ',': line 2: 's1,x,y,1' (too many columns).",
+        ),
     ],
     ids=["twice", "unknown column", "unknown join", "no id", "no number", "too wide"],
-)  # fmt: skip
+)
 def test_joins_that_cannot_be(tmp_path: Path, rows: Any, more: Any, kind: Any, said: str) -> None:
     files = {"events.csv": CLICKS, "s.csv": sessions("csv", rows)}
     assert refused(kind, tmp_path, files, joined_schema("csv", **more)) == said

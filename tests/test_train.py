@@ -10,10 +10,12 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from world import write_world
 
 from penchant.batch import Batch, Output
-from penchant.data.load import LoadConfig
+from penchant.data.load import LoadConfig, Loader
 from penchant.data.log import Log
+from penchant.data.prepare import prepare
 from penchant.errors import ConfigError, ExistsError, TrainingError, UnknownNameError
 from penchant.evaluate.judge import judge
 from penchant.evaluate.protocol import PROTOCOLS
@@ -159,3 +161,32 @@ def test_weights_weigh(loader: Any) -> None:
     with pytest.raises(TrainingError) as fault:
         BCE()(Output(logit=logit), Batch(**{**batch.__dict__, "label": None}))
     assert str(fault.value) == "this batch has no labels; a loss was asked for."
+
+
+def test_ncf_starts_from_its_trained_halves(log: Log, tmp_path: Path) -> None:
+    budget = TrainConfig(epochs=1, batch_size=64)
+    halves = []
+    for part in ("gmf", "mlp"):
+        run = fit(
+            RunConfig(log=str(log.folder), protocol="loo-full", model={"name": "ncf", "parts": [part]}, train=budget),
+            tmp_path / part,
+            log=log,
+        )
+        halves.append(run.bundle.model)
+    start = tuple(str(tmp_path / part / "bundle") for part in ("gmf", "mlp"))
+    still = budget.model_copy(update={"rate": 1e-12})
+    run = fit(
+        RunConfig(log=str(log.folder), protocol="loo-full", model={"name": "ncf"}, start=start, train=still), tmp_path / "both", log=log
+    )
+    position = run.split.test[:20]
+    batch = Loader(data=run.data, position=position, config=LoadConfig(past=0), seed=0).assemble(position, run.data.rows(position)[:, None])
+    with torch.inference_mode():
+        mean = sum(half(batch).logit for half in halves) / 2
+        torch.testing.assert_close(run.model.eval()(batch).logit, mean, atol=1e-6, rtol=1e-5)
+    write_world(tmp_path / "raw", people=61)
+    other = prepare(tmp_path / "raw", tmp_path / "elsewhere")
+    with pytest.raises(ConfigError) as caught:
+        fit(RunConfig(log=str(other.folder), protocol="loo-full", model={"name": "ncf"}, start=start, train=still), tmp_path / "other")
+    assert str(caught.value) == (
+        f"start: {start[0]} knows other people, items or values than this run; train it on the same Log and split."
+    )

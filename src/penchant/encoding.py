@@ -123,6 +123,16 @@ class Encoding:
     vocabularies: Mapping[str, Vocabulary]  # "item.genre", "user.gender", "action.rating", "context.device"
     scales: Mapping[str, Scale]  # "item.year", ...
 
+    def same_ids(self, other: Encoding) -> bool:
+        """Whether every id means the same in both."""
+        mine, theirs = self._texts, other._texts
+        return mine.keys() == theirs.keys() and all(mine[name].equals(theirs[name]) for name in mine)
+
+    @property
+    def _texts(self) -> dict[str, pa.StringArray]:
+        found = {"users": self.users, "items": self.catalogue.items, **self.vocabularies}
+        return {name: vocabulary.values for name, vocabulary in found.items()}
+
     def sizes(self, group: str) -> tuple[int, ...]:
         """How many ids each categorical field of a group has, in the order of its columns; for "user" without the user's own id."""
         derived = tuple(1 + MOMENTS[name] for name in self.schema.events.moment) if group == "context" else ()

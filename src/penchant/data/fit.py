@@ -24,7 +24,7 @@ def fit_encoding(log: Log, train: Ints) -> Encoding:
     rows_of = np.bincount(item, minlength=len(log.items))
     count = np.bincount(item[log.positive[train]], minlength=len(log.items)).astype(np.int64)
     users = np.unique(log.user_of(train))
-    rows: dict[str, Ints] = {"item": np.flatnonzero(rows_of), "user": users, "action": train, "context": train}
+    rows: dict[str, Ints] = {"item": np.flatnonzero(rows_of), "user": users, "action": train, "context": train, "shown": train}
     vocabularies, scales = {}, {}
     for group, name, field in log.schema.fields():
         column = _column(log, group, name)
@@ -137,7 +137,7 @@ def _scale(values: NDArray[Any]) -> Scale:
 
 
 def _column(log: Log, group: str, name: str) -> Any:
-    if group in ("action", "context"):
+    if group in ("action", "context", "shown"):
         return log.events[f"{group}.{name}"]
     return (log.users if group == "user" else log.items).column(f"{group}.{name}")
 

@@ -70,21 +70,21 @@ class EncodedLog:
         return rows
 
     def codes(self, group: str, position: Ints) -> Ints:
-        """int64 [n, F] of events: action, shown, or context without the derived moments."""
+        """int64 [*, F] of events [*]: action, shown, or context without the derived moments."""
         names = self.encoding.schema.named(group, "category")
-        out = np.empty((len(position), len(names)), dtype=np.int64)
+        out = np.empty((*position.shape, len(names)), dtype=np.int64)
         for place, name in enumerate(names):
             known = self._ids.get(f"{group}.{name}")  # None: a field that this Log does not have is UNKNOWN
-            out[:, place] = 0 if known is None else known[self.log.events[f"{group}.{name}"][position]]
+            out[..., place] = 0 if known is None else known[self.log.events[f"{group}.{name}"][position]]
         return out
 
     def numbers(self, group: str, position: Ints) -> Floats:
-        """float32 [n, 2 B] of events."""
+        """float32 [*, 2 B] of events [*]."""
         names = [f"{group}.{name}" for name in self.encoding.schema.named(group, "number")]
-        missing = np.full(len(position), np.nan)
+        missing = np.full(position.shape, np.nan)
         there = [self.log.events[name][position] if name in self.log.events else missing for name in names]
         parts = [self.encoding.scales[name].encode(column) for name, column in zip(names, there, strict=True)]
-        return np.concatenate(parts, axis=1) if parts else np.zeros((len(position), 0), np.float32)
+        return np.concatenate(parts, axis=-1) if parts else np.zeros((*position.shape, 0), np.float32)
 
     def context(self, position: Ints, time: Ints) -> Ints:
         """int64 [n, X] the moments of requests."""

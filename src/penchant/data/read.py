@@ -10,7 +10,7 @@ from __future__ import annotations
 import os
 import re
 from bisect import bisect_right
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from datetime import UTC, datetime
 from itertools import groupby
@@ -73,6 +73,7 @@ class Rows:
     columns: Mapping[str, str]  # {name here: column in the files}
     count: int  # rows in the files, those that were left out included
     first: tuple[int, ...]  # the `source` that each file begins at
+    without: Sequence[frozenset[int]]  # the lines of each file that are in no row
     reading: Reading
 
     @property
@@ -103,7 +104,7 @@ def load(
         if there.count(column) > 1:
             raise SchemaError(f"{source.name}: there are {there.count(column)} columns {column!r}; one was wanted.")
     try:
-        first, left_out = _create(connection, name, source, wanted, there, reading, derived or {})
+        first, left_out, without = _create(connection, name, source, wanted, there, reading, derived or {})
     except duckdb.Error as fault:
         source.refuse_changes()
         raise _unreadable(fault, source) or fault from fault
@@ -111,8 +112,16 @@ def load(
     ((count,),) = connection.execute(f"SELECT count(*) FROM {quoted(name)}").fetchall()
     if not count:
         raise DataError(f"{source.name}: there is no row in it.")
-    count = int(count) + left_out
-    return Rows(connection=connection, name=name, source=source, columns=wanted, count=count, first=first, reading=reading)
+    return Rows(
+        connection=connection,
+        name=name,
+        source=source,
+        columns=wanted,
+        count=int(count) + left_out,
+        first=first,
+        without=without,
+        reading=reading,
+    )
 
 
 def need(rows: Rows, wanted: Iterable[str]) -> None:
@@ -139,7 +148,7 @@ def instant(time: Time) -> str:
     if time.unit == "rows":
         return f"{int(EARLIEST.timestamp() * 1000)} + source"
     if time.unit == "iso":
-        return "epoch_ms(TRY_CAST(time AS TIMESTAMPTZ))"
+        return "epoch_us(TRY_CAST(time AS TIMESTAMPTZ)) // 1000"
     number = "TRY_CAST(time AS DECIMAL(38, 6))"
     return f"CASE WHEN abs({number}) < {ENDLESS} THEN TRY_CAST(floor({number} {UNITS[time.unit]}) AS BIGINT) END"
 
@@ -222,21 +231,21 @@ def _create(
     there: tuple[str, ...],
     reading: Reading,
     derived: Mapping[str, str],
-) -> tuple[tuple[int, ...], int]:
-    """The duckdb table; returns the `source` that each file begins at, and how many rows were left out."""
+) -> tuple[tuple[int, ...], int, Sequence[frozenset[int]]]:
+    """The duckdb table; returns the `source` that each file begins at, how many rows were left out, and lines that are in no row."""
     paths = copied(source, reading.spill / "copies")
     make = {"csv": _from_csv, "jsonl": _from_json, "parquet": _from_parquet}[source.form]
-    scan, left_out = make(source, paths, wanted, there, name), 0
+    scan, left_out, without = make(source, paths, wanted, there, name), 0, [frozenset[int]()] * len(paths)
     more = "".join(f", {expression} AS {quoted(here)}" for here, expression in derived.items())
     connection.execute(f"CREATE TABLE {quoted(name)} AS SELECT *{more} FROM (SELECT row_number() OVER () - 1 AS source, * FROM {scan})")
     first = _first(connection, name, paths)
     if source.form == "csv":
-        left_out = _refuse_rejects(connection, name, source, paths, len(there), reading)
+        left_out, without = _refuse_rejects(connection, name, source, paths, len(there), reading)
     if source.form == "jsonl":
         left_out = _refuse_no_objects(connection, name, source, first, reading)
         connection.execute(f"ALTER TABLE {quoted(name)} DROP COLUMN object")
     connection.execute(f"ALTER TABLE {quoted(name)} DROP COLUMN file")
-    return first, left_out
+    return first, left_out, without
 
 
 def _first(connection: duckdb.DuckDBPyConnection, name: str, paths: tuple[Path, ...]) -> tuple[int, ...]:
@@ -287,9 +296,8 @@ def _from_parquet(source: Source, paths: tuple[Path, ...], wanted: Mapping[str, 
     for column in wanted.values():
         alike = [other for other in there if other.casefold() == column.casefold()]
         if len(alike) > 1:
-            raise SchemaError(
-                f"{source.name}: its columns {' and '.join(map(repr, alike))} differ in case only, which Parquet cannot tell."
-            )
+            both = " and ".join(map(repr, alike))
+            raise SchemaError(f"{source.name}: its columns {both} differ in case only; one of them was wanted.")
     scans = []
     for types, same in groupby(paths, lambda path: [pq.read_schema(path).field(column).type for column in wanted.values()]):
         cells = _cells({here: _as_text(quoted(column), kind) for (here, column), kind in zip(wanted.items(), types, strict=True)})
@@ -307,7 +315,7 @@ def _as_text(cell: str, kind: pa.DataType) -> str:
         kind = kind.value_type
     if pa.types.is_floating(kind):  # ids that were once missing somewhere become floats on their way
         whole = f"{cell} = trunc({cell}) AND abs({cell}) < 1e15"
-        return f"CASE WHEN {whole} THEN {cell}::BIGINT::VARCHAR WHEN NOT isnan({cell}) THEN {cell}::VARCHAR END"
+        return f"CASE WHEN {whole} THEN TRY_CAST({cell} AS BIGINT)::VARCHAR WHEN NOT isnan({cell}) THEN {cell}::VARCHAR END"
     if pa.types.is_nested(kind):
         return f"to_json({cell})::VARCHAR"
     if pa.types.is_binary(kind) or pa.types.is_large_binary(kind) or pa.types.is_fixed_size_binary(kind):
@@ -317,10 +325,10 @@ def _as_text(cell: str, kind: pa.DataType) -> str:
 
 def _refuse_rejects(
     connection: duckdb.DuckDBPyConnection, name: str, source: Source, paths: tuple[Path, ...], columns: int, reading: Reading
-) -> int:
-    """Lines that the CSV reader could not take apart; they are in no row. Returns how many they are."""
+) -> tuple[int, Sequence[frozenset[int]]]:
+    """Lines that the CSV reader could not take apart; they are in no row. Returns how many they are, and those of each file."""
     unclosed = "count(*) FILTER (WHERE error_type = 'UNQUOTED VALUE') > 0"
-    bad = f"""(SELECT file_path, line, rtrim(any_value(csv_line), chr(13) || chr(10)) AS text, {unclosed} AS unclosed,
+    bad = f"""(SELECT file_path, line, trim(any_value(csv_line), chr(13) || chr(10)) AS text, {unclosed} AS unclosed,
                       string_agg(DISTINCT lower(error_type::VARCHAR), ', ' ORDER BY lower(error_type::VARCHAR)) AS why
                FROM bad_lines JOIN bad_files USING (scan_id, file_id) GROUP BY file_path, line)"""
     spanned = "CASE WHEN unclosed THEN len(regexp_extract_all(text, '\\r\\n|\\r|\\n')) ELSE 0 END"  # further lines, all lost
@@ -328,18 +336,19 @@ def _refuse_rejects(
         f"SELECT coalesce(sum(1 + {spanned}), 0), max(len(text)) FILTER (WHERE {spanned} > 0) FROM {bad}"
     ).fetchall()
     if not rows:
-        return 0
+        return 0, [frozenset()] * len(paths)
     shown = connection.execute(f"SELECT file_path, line, text, why FROM {bad} ORDER BY file_path, line LIMIT {SHOWN}").fetchall()
     number = {str(path): file for file, path in enumerate(paths)}
     shown.sort(key=lambda row: (number.get(row[0], 0), row[1]))
     examples = ", ".join(f"{source.label(number.get(path, 0))}line {line}: {shortened(text)} ({why})" for path, line, text, why in shown)
     why = f"cannot be read as {counted(columns, 'column')} of {source.table.encoding} text separated by {source.separator!r}"
-    if (longest or 0) >= HELD - 1:  # all up to the next quote, or to the end, is lost: it cannot be said how many rows
+    if (longest or 0) >= HELD - 10:  # all up to the next quote, or to the end, is lost: it cannot be said how many rows
         raise DataError(f"{source.name}: {why}: {examples}. Where a quote is not closed, all that follows it is lost.")
     _leave_out(connection, name, source, int(rows), why, examples, reading)
+    without = dict(connection.execute(f"SELECT file_path, list(line) FROM {bad} GROUP BY file_path").fetchall())
     connection.execute("DELETE FROM bad_lines")  # the next table begins anew
     connection.execute("DELETE FROM bad_files")
-    return int(rows)
+    return int(rows), [frozenset(without.get(str(path), ())) for path in paths]
 
 
 def _refuse_no_objects(connection: duckdb.DuckDBPyConnection, name: str, source: Source, first: tuple[int, ...], reading: Reading) -> int:
@@ -349,7 +358,7 @@ def _refuse_no_objects(connection: duckdb.DuckDBPyConnection, name: str, source:
         return 0
     shown = connection.execute(f"SELECT source FROM {quoted(name)} WHERE NOT object ORDER BY source LIMIT {SHOWN}").fetchall()
     connection.execute(f"DELETE FROM {quoted(name)} WHERE NOT object")
-    examples = ", ".join(_found(source, first, [row for (row,) in shown]))
+    examples = ", ".join(_found(source, first, (), [row for (row,) in shown]))
     _leave_out(connection, name, source, rows, f"cannot be read as a JSON object of {source.table.encoding} text", examples, reading)
     return int(rows)
 
@@ -363,10 +372,10 @@ def _leave_out(
 
 
 def _places(rows: Rows, sources: list[int]) -> list[str]:
-    return _found(rows.source, rows.first, sources)
+    return _found(rows.source, rows.first, rows.without, sources)
 
 
-def _found(source: Source, first: tuple[int, ...], rows: list[int]) -> list[str]:
+def _found(source: Source, first: tuple[int, ...], without: Sequence[frozenset[int]], rows: list[int]) -> list[str]:
     """Where each of these rows (ascending) stands, in words."""
     noun = "row" if source.form == "parquet" else "line"
     out: list[str] = []
@@ -375,7 +384,7 @@ def _found(source: Source, first: tuple[int, ...], rows: list[int]) -> list[str]
         by_file.setdefault(_file_of(first, row), []).append(row)
     for file, mine in by_file.items():
         within = [row - first[file] for row in mine]
-        found = lines(source, file, within)
+        found = lines(source, file, within, without[file] if without else frozenset())
         out += [f"{source.label(file)}{noun} {line}" for line in found]
         out += [f"{source.label(file)}row {row + 1}" for row in within[len(found) :]]
     return out

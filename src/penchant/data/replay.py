@@ -26,7 +26,8 @@ def user_number(log: Log, user: str | int) -> int:
 def request_at(log: Log, position: int, tie: Tie = "order") -> Request:
     """The request that one event answered: its person and moment, and their past before it."""
     user = int(log.user_of(np.array([position]))[0])
-    end = position if tie == "order" else int(log.tie[position])
+    end = int(log.begin(np.array([position]))[0])
+    end = end if tie == "order" else int(log.tie[end])
     return _request(
         log, user, np.arange(log.start[user], end), time=int(log.events["time"][position]), context=_event(log, "context", position)
     )

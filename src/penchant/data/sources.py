@@ -17,7 +17,7 @@ import json
 import lzma
 import sys
 import zlib
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from glob import escape, glob, has_magic
@@ -104,7 +104,7 @@ def find(table: Table, folder: Path, what: str) -> Source:
     if len(forms) > 1:
         raise SchemaError(f"{folder / table.file}: files of several forms ({', '.join(sorted(forms))}); one form a table was wanted.")
     try:
-        b"".decode(table.encoding)  # refuses also what is no encoding of text, such as hex
+        "a".encode(table.encoding)  # refuses also what is no encoding of text, such as hex
     except (LookupError, ValueError):
         raise SchemaError(f"{what}: encoding {table.encoding!r} is not known; one such as 'utf-8' or 'latin-1' was wanted.") from None
     (form,) = forms
@@ -156,17 +156,17 @@ def copied(source: Source, into: Path) -> tuple[Path, ...]:
     return tuple(_copy(source, file, into / f"{source.what}-{file}") for file in range(len(source.files)))
 
 
-def lines(source: Source, file: int, rows: Sequence[int]) -> list[int]:
+def lines(source: Source, file: int, rows: Sequence[int], without: Collection[int] = ()) -> list[int]:
     """The line of file number `file` that each of its `rows` (from 0, ascending) begins at; in Parquet the row, from 1.
 
-    Fewer than `rows` where the lines cannot be followed that far.
+    without: lines that are in no row. Fewer than `rows` come back where the lines cannot be followed that far.
     """
     if source.form == "parquet":
         return [row + 1 for row in rows]
     wanted, found = set(rows), list[int]()
     begins = _filled(source, file) if source.form == "jsonl" else _begins(source, file)
     with suppress(*UNREADABLE), _cells_of_any_length():
-        for row, line in enumerate(begins):
+        for row, line in enumerate(line for line in begins if line not in without):
             found += [line] * (row in wanted)
             if len(found) == len(rows):
                 break

@@ -2,7 +2,7 @@
 
     leave-last-out   the last positive of each person tests, the one before validates, what came before trains
     time             two moments cut the whole log: before the first trains, from the second on tests
-    ratio            each person's events are cut by shares, in their order
+    ratio            each person's requests are cut by shares, in their order
     random           each request falls into a part by chance
     column           the log says it itself (schema: events.split)
 
@@ -34,7 +34,7 @@ class SplitConfig(Config):
     """How a log is split."""
 
     name: Literal["leave-last-out", "time", "ratio", "random", "column"] = "leave-last-out"
-    valid: float = Limits(0.1, ge=0, lt=1)  # share of events: of the log ("time"), of each person's ("ratio"), of requests ("random")
+    valid: float = Limits(0.1, ge=0, lt=1)  # share of events ("time"), of each person's requests ("ratio"), of requests ("random")
     test: float = Limits(0.1, gt=0, lt=1)
     valid_from: str | None = None  # "time": ISO 8601 moments in place of shares, in events.zone where they name no zone
     test_from: str | None = None
@@ -114,13 +114,19 @@ def by_time(log: Log, config: SplitConfig) -> Split:
 
 
 def by_ratio(log: Log, config: SplitConfig) -> Split:
-    """Of each person's n events the last floor(test n) test, the floor(valid n) before those validate, and the others train."""
-    length = np.diff(log.start)
-    place = np.arange(log.size) - np.repeat(log.start[:-1], length)
-    test = np.floor(length * config.test + 1e-9).astype(np.int64)
-    valid = np.floor(length * config.valid + 1e-9).astype(np.int64)
-    part = (place >= np.repeat(length - test - valid, length)).astype(np.int64) + (place >= np.repeat(length - test, length))
-    return _of_parts(log, "ratio", part[log.begin(np.arange(log.size))])
+    """Of each person's n requests the last floor(test n) test, the floor(valid n) before those validate, and the others train.
+
+    A request is an event, unless the log has impressions.
+    """
+    begin = log.begin(np.arange(log.size))
+    running = np.cumsum(begin == np.arange(log.size))  # the requests so far, this one included
+    before = np.concatenate([[0], running])[log.start]
+    count = np.diff(before)
+    place = running - 1 - np.repeat(before[:-1], np.diff(log.start))
+    test = np.floor(count * config.test + 1e-9).astype(np.int64)
+    valid = np.floor(count * config.valid + 1e-9).astype(np.int64)
+    first, second = (np.repeat(cut, np.diff(log.start)) for cut in (count - test - valid, count - test))
+    return _of_parts(log, "ratio", (place >= first).astype(np.int64) + (place >= second))
 
 
 def by_chance(log: Log, config: SplitConfig) -> Split:

@@ -38,6 +38,7 @@ class RunConfig(Config):
     )
     data: LoadConfig = LoadConfig()
     model: dict[str, Any] = {"name": "din"}  # a name in MODELS, and that model's own keys
+    start: tuple[str, ...] = ()  # bundles whose weights it starts from: one of the same model; of ncf one of each half
     item: ItemConfig | None = None  # what is not set here is what the model asks for
     loss: dict[str, Any] = {"name": "bce"}  # a name in LOSSES or "module:function", and that loss's own keys
     train: TrainConfig = TrainConfig()

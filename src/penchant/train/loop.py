@@ -13,19 +13,20 @@ import json
 import math
 import shutil
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import torch
 
-from penchant.bundle import Bundle, save_bundle
+from penchant.bundle import Bundle, load_bundle, save_bundle
 from penchant.config import dump, validate
 from penchant.data.fit import fit_encoding
 from penchant.data.load import EncodedLog, Loader
 from penchant.data.log import Log, open_log
 from penchant.data.split import Split, split_of
+from penchant.encoding import Encoding
 from penchant.errors import ConfigError, ExistsError, TrainingError
 from penchant.evaluate.judge import judge, parse_metric, refuse_too_few
 from penchant.evaluate.protocol import PROTOCOLS, Protocol
@@ -91,6 +92,7 @@ def fit(config: RunConfig, out: Path | str, *, log: Log | None = None, report: R
     torch.manual_seed(config.seed)
     item = item_config(config, find(name))
     model = build(encoding, name, own, item, where="run")
+    _start(model, encoding, config.start)
     data = EncodedLog(log, encoding, split.hidden)
     refuse_too_few(data, protocol_of(config))
     loop = _Loop(config=config, out=out, model=model, loss=loss, data=data, split=split, report=report)
@@ -115,6 +117,17 @@ def fit(config: RunConfig, out: Path | str, *, log: Log | None = None, report: R
     )
     save_bundle(bundle, out / "bundle")
     return Run(folder=out, bundle=bundle, model=model, data=loop.data, split=split, best=best, seconds=time.perf_counter() - begun)
+
+
+def _start(model: Model, encoding: Encoding, folders: Sequence[str]) -> None:
+    """The model takes over what the bundles in these folders learned. Raises ArtefactError, ConfigError."""
+    if not folders:
+        return
+    bundles = [load_bundle(folder) for folder in folders]
+    for folder, bundle in zip(folders, bundles, strict=True):
+        if not encoding.same_ids(bundle.encoding):
+            raise ConfigError(f"start: {folder} knows other people, items or values than this run; train it on the same Log and split.")
+    model.start_from([bundle.model for bundle in bundles])
 
 
 class _Loop:
