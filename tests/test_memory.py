@@ -1,9 +1,16 @@
-"""A step's memory is proportional to its batch's real events, however unevenly they are spread over people."""
+"""A step's memory is proportional to its batch's real events, however uneven they are; that of `prepare` is what it is given."""
 
 from __future__ import annotations
 
+import json
+import subprocess
+import sys
 from dataclasses import replace
+from pathlib import Path
 
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 import torch
 
@@ -54,3 +61,42 @@ def test_a_step_keeps_what_its_events_need(loader: Loader, name: str) -> None:
     none = kept_bytes(model, spread_over(batch, [0] * 64))
     twice = kept_bytes(model, spread_over(batch, [40] * 64))
     assert twice - none == pytest.approx(2 * (flat - none), rel=0.02)
+
+
+PREPARE = """
+import json, resource, sys
+from pathlib import Path
+from penchant.config import read
+from penchant.data.prepare import prepare
+from penchant.schema import Schema
+
+def peak():
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024
+
+folder, before = Path(sys.argv[1]), peak()
+schema = read(Schema, {"name": "many", "events": {"file": "raw", "action": {"kind": {}}, "context": {"device": {}}}})
+log = prepare(folder, folder / "log", schema, memory=sys.argv[2])
+print(json.dumps([log.size, before, peak()]))
+"""
+
+
+@pytest.mark.slow
+def test_preparing_takes_the_memory_that_it_is_given(tmp_path: Path) -> None:
+    """Five million events, whose rows as text are some 250 MB and whose columns are 140 MB, in 250 MB."""
+    rows, given = 5_000_000, 100
+    random = np.random.default_rng(0)
+    (tmp_path / "raw").mkdir()
+    for half in range(2):
+        columns = {
+            "user": random.integers(30_000, size=rows // 2) + 10**12,
+            "item": random.integers(20_000, size=rows // 2),
+            "time": 1_500_000_000 + random.integers(10**8, size=rows // 2),
+            "kind": pa.array(["view", "cart", "buy"]).take(pa.array(random.integers(3, size=rows // 2))),
+            "device": pa.array(["phone", "desk"]).take(pa.array(random.integers(2, size=rows // 2))),
+        }
+        pq.write_table(pa.table(columns), tmp_path / "raw" / f"{half}.parquet")
+    command = [sys.executable, "-c", PREPARE, str(tmp_path), f"{given}MB"]
+    done = subprocess.run(command, capture_output=True, text=True, check=True)
+    size, before, peak = json.loads(done.stdout)  # nothing else may stand there
+    assert size == rows
+    assert peak - before < given + 150, (before, peak)

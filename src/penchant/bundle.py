@@ -36,7 +36,7 @@ from penchant.nn.item import ItemConfig
 from penchant.nn.model import Model
 from penchant.schema import Tie, read_schema
 
-KIND, VERSION = "penchant bundle", 1
+KIND, VERSION = "penchant bundle", 2
 FILES = (
     "bundle.toml",
     "schema.toml",

@@ -12,20 +12,22 @@ kept in memory does not grow with the log.
 from __future__ import annotations
 
 import errno
+import mmap
 import os
 import re
 import tempfile
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 import duckdb
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
+from numpy.typing import NDArray
 
 from penchant import files
 from penchant.arrow import write_batch, write_texts
@@ -41,6 +43,7 @@ Connection = duckdb.DuckDBPyConnection
 
 OF_EVENTS = ("action", "context", "shown")  # groups of fields that stand in the events' rows
 PART = 1 << 20  # events looked through at a time
+SLICE = 1 << 24  # bytes written at a time
 
 
 def prepare(
@@ -101,6 +104,8 @@ def _refusal(fault: duckdb.Error, out: Path, memory: str) -> Exception:
 
 
 def _limit(connection: Connection, spill: Path, memory: str, threads: int | None) -> None:
+    connection.execute("SET enable_progress_bar = false")  # which duckdb writes to stdout
+    connection.execute("SET enable_progress_bar = false")  # it would write to the output of whoever calls
     connection.execute(f"SET memory_limit = {literal(memory)}")
     connection.execute(f"SET temp_directory = {literal(str(spill))}")
     if threads:
@@ -358,49 +363,107 @@ def _write_events(connection: Connection, schema: Schema, draft: Path, spill: Pa
             ORDER BY {order}) TO {literal(str(sorted_rows))} (FORMAT parquet)"""
     )
     columns = _stream(sorted_rows, spill)
-    write_batch(draft / "events.arrow", columns)
-    return len(columns["item"]), _repeated(connection, columns)
-
-
-def _repeated(connection: Connection, columns: Mapping[str, pa.Array]) -> int:
-    """How many events have the person, item and time of an earlier one."""
+    columns.write(draft / "events.arrow")
     end = connection.execute("SELECT sum(events) OVER (ORDER BY code) AS e FROM user_code ORDER BY code").fetchnumpy()["e"]
-    item, time = (columns[name].to_numpy(zero_copy_only=True) for name in ("item", "time"))
-    new = np.zeros(len(item) + 1, dtype=bool)
-    new[1:-1] = time[1:] != time[:-1]
-    new[end.astype(np.int64)] = new[0] = True
+    return columns.rows, _repeated(columns, end.astype(np.int64))
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Columns:
+    """Columns in memory-mapped files. Their pages count as this process's memory until they are released."""
+
+    rows: int
+    types: Mapping[str, pa.DataType]
+    maps: Mapping[str, mmap.mmap]
+    values: Mapping[str, NDArray[Any]]
+
+    def release(self) -> None:
+        """Lets go of the pages that were touched; what they hold is in the files."""
+        if hasattr(mmap, "MADV_DONTNEED"):
+            for one in self.maps.values():
+                one.madvise(mmap.MADV_DONTNEED)
+
+    def write(self, path: Path) -> None:
+        """One uncompressed record batch in an Arrow IPC file, as `write_batch` writes it."""
+        arrays = [pa.Array.from_buffers(kind, self.rows, [None, pa.py_buffer(self.values[name])]) for name, kind in self.types.items()]
+        batch = pa.RecordBatch.from_arrays(arrays, names=list(self.types))
+        with path.open("wb") as file:
+            sink = pa.PythonFile(_Slices(file, self.release), "w")
+            with pa.ipc.new_file(sink, batch.schema) as writer:
+                writer.write_batch(batch)
+
+
+@dataclass(frozen=True)
+class _Slices:
+    """A file that is written in slices, something being done after each."""
+
+    file: BinaryIO
+    after: Callable[[], None]
+
+    @property
+    def closed(self) -> bool:
+        return self.file.closed
+
+    def write(self, content: Any) -> int:
+        whole = memoryview(content).cast("B")
+        for begin in range(0, len(whole), SLICE):
+            self.file.write(whole[begin : begin + SLICE])
+            if len(whole) > SLICE:
+                self.after()
+        return len(whole)
+
+    def flush(self) -> None:
+        self.file.flush()
+
+
+def _repeated(columns: _Columns, end: NDArray[np.int64]) -> int:
+    """How many events have the person, item and time of an earlier one. end: where each person's events do."""
+    item, time, rows = columns.values["item"], columns.values["time"], columns.rows
+    new = np.zeros(rows + 1, dtype=bool)  # whether a moment of a person begins
+    for begin in range(1, rows, PART):
+        stop = min(begin + PART, rows)
+        new[begin:stop] = time[begin:stop] != time[begin - 1 : stop - 1]
+        columns.release()
+    new[end] = new[0] = new[rows] = True
     found, begin = 0, 0
-    starts = np.flatnonzero(new)
-    while begin < len(item):  # a part at a time, cut where a moment begins
-        stop = int(starts[np.searchsorted(starts, min(begin + PART, len(item)))])
-        moment = np.cumsum(new[begin:stop])
-        found += stop - begin - len(np.unique(moment * (int(item[begin:stop].max()) + 1) + item[begin:stop]))
+    while begin < rows:  # a part at a time, cut where a moment begins
+        stop = min(begin + PART, rows)
+        while not new[stop]:
+            ahead = new[stop : stop + PART]
+            stop += int(ahead.argmax()) if ahead.any() else len(ahead)
+        several = ~(new[begin:stop] & new[begin + 1 : stop + 1])  # of moments with more than one event
+        moment, items = np.cumsum(new[begin:stop])[several], item[begin:stop][several].astype(np.int64)
+        found += len(items) - (len(np.unique(moment * (int(items.max()) + 1) + items)) if len(items) else 0)
+        columns.release()
         begin = stop
     return found
 
 
-def _stream(path: Path, spill: Path) -> dict[str, pa.Array]:
+def _stream(path: Path, spill: Path) -> _Columns:
     """The columns of a parquet file, through memory-mapped files: what is in memory does not grow with the rows."""
     file = pq.ParquetFile(path)
     rows = file.metadata.num_rows
-    schema = file.schema_arrow
-    maps = {f.name: _mapped(spill / f"{place}.column", f.type.to_pandas_dtype(), rows) for place, f in enumerate(schema)}
+    types = {field.name: field.type for field in file.schema_arrow}
+    maps = {name: _mapped(spill / f"{place}.column", rows * kind.bit_width // 8) for place, (name, kind) in enumerate(types.items())}
+    values = {name: np.frombuffer(maps[name], kind.to_pandas_dtype(), rows) for name, kind in types.items()}
+    columns = _Columns(rows=rows, types=types, maps=maps, values=values)
     at = 0
     for batch in file.iter_batches(batch_size=1 << 18):
-        for name, column in maps.items():
+        for name, column in values.items():
             column[at : at + batch.num_rows] = batch.column(name).to_numpy(zero_copy_only=False)
         at += batch.num_rows
-    return {f.name: pa.Array.from_buffers(f.type, rows, [None, pa.py_buffer(maps[f.name])]) for f in schema}
+        columns.release()
+    return columns
 
 
-def _mapped(path: Path, kind: Any, rows: int) -> Any:
-    """A new memory-mapped column. Its room is taken first: a disk that fills up under a mapping kills the process."""
-    with path.open("wb") as file:
+def _mapped(path: Path, size: int) -> mmap.mmap:
+    """A new memory-mapped file. Its room is taken first: a disk that fills up under a mapping kills the process."""
+    with path.open("w+b") as file:
         if hasattr(os, "posix_fallocate"):
-            os.posix_fallocate(file.fileno(), 0, rows * np.dtype(kind).itemsize)
+            os.posix_fallocate(file.fileno(), 0, size)
         else:
-            file.truncate(rows * np.dtype(kind).itemsize)
-    return np.memmap(path, kind, "r+", shape=(rows,))
+            file.truncate(size)
+        return mmap.mmap(file.fileno(), size)
 
 
 def _side_columns(

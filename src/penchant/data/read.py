@@ -31,6 +31,8 @@ LONGEST = 80  # characters of a value that it shows
 HELD = 10_000  # characters of a bad line that duckdb keeps
 MOST_SKIPPED = 0.5  # share of a table's rows: beyond it the schema is wrong, not the rows
 UNITS = {"s": "* 1000", "ms": "", "us": "/ 1000"}  # to milliseconds
+WHOLE = {"s": "* 1000", "ms": "", "us": "// 1000"}
+MOST_WHOLE = "8e15"  # whole numbers up to here are told from others as floats; the decimals that serve the rest are slow
 ENDLESS = "1e18"  # from here on a number is no time in any unit
 SECONDS = {"s": 1.0, "ms": 1e-3, "us": 1e-6}
 EARLIEST, LATEST = datetime(1971, 1, 1, tzinfo=UTC), datetime(2100, 1, 1, tzinfo=UTC)
@@ -149,8 +151,9 @@ def instant(time: Time) -> str:
         return f"{int(EARLIEST.timestamp() * 1000)} + source"
     if time.unit == "iso":
         return "epoch_us(TRY_CAST(time AS TIMESTAMPTZ)) // 1000"
-    number = "TRY_CAST(time AS DECIMAL(38, 6))"
-    return f"CASE WHEN abs({number}) < {ENDLESS} THEN TRY_CAST(floor({number} {UNITS[time.unit]}) AS BIGINT) END"
+    number, whole, near = "TRY_CAST(time AS DECIMAL(38, 6))", "TRY_CAST(time AS BIGINT)", "TRY_CAST(time AS DOUBLE)"
+    return f"""CASE WHEN {whole} = {near} AND {near} BETWEEN 0 AND {MOST_WHOLE} THEN {whole} {WHOLE[time.unit]}
+                    WHEN abs({number}) < {ENDLESS} THEN TRY_CAST(floor({number} {UNITS[time.unit]}) AS BIGINT) END"""
 
 
 def need_times(rows: Rows, time: Time) -> None:
@@ -235,7 +238,8 @@ def _create(
     """The duckdb table; returns the `source` that each file begins at, how many rows were left out, and lines that are in no row."""
     paths = copied(source, reading.spill / "copies")
     make = {"csv": _from_csv, "jsonl": _from_json, "parquet": _from_parquet}[source.form]
-    scan, left_out, without = make(source, paths, wanted, there, name), 0, [frozenset[int]()] * len(paths)
+    scan, left_out = make(source, paths, wanted, there, name), 0
+    without: Sequence[frozenset[int]] = [frozenset()] * len(paths)
     more = "".join(f", {expression} AS {quoted(here)}" for here, expression in derived.items())
     connection.execute(f"CREATE TABLE {quoted(name)} AS SELECT *{more} FROM (SELECT row_number() OVER () - 1 AS source, * FROM {scan})")
     first = _first(connection, name, paths)

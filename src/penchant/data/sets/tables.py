@@ -74,6 +74,7 @@ def toml(schema: Schema) -> str:
 def scanning(folder: Path, what: str) -> Iterator[Connection]:
     """A duckdb that may spill into `folder`. What it cannot read there is a DataError that names `what`."""
     with tempfile.TemporaryDirectory(prefix=".", suffix=".spill", dir=folder) as spill, duckdb.connect() as connection:
+        connection.execute("SET enable_progress_bar = false")  # which duckdb writes to stdout
         connection.execute(f"SET memory_limit = '{MEMORY}'")
         connection.execute(f"SET temp_directory = {literal(spill)}")
         try:
