@@ -8,8 +8,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from test_draw import chi_square
 
-from penchant.data.negatives import Negatives, Pool, Seen
-from penchant.errors import DataError
+from penchant.config import read
+from penchant.data.load import EncodedLog, LoadConfig, Loader
+from penchant.data.negatives import PARTS_OF_WINDOW, Negatives, Pool, Seen, by_category, by_life, by_popularity
+from penchant.data.split import Split
+from penchant.errors import ConfigError, DataError
 
 USERS = 4
 ROWS = 12
@@ -130,3 +133,86 @@ def test_too_few_left_for_distinct() -> None:
         negatives.distinct(np.array([1, 0]), np.array([0, 1]), 100)
     assert str(caught.value) == "100 different items that a person has not chosen were wanted; one has only 50 of 1,199 left."
     assert negatives.distinct(np.array([0]), np.array([0]), 50).shape == (1, 50)
+
+
+def test_popularity_draws_by_power() -> None:
+    row, count = np.array([1, 2, 4, 7]), np.array([0, 16, 1, 0, 81, 0, 0, 0])
+    pool = by_popularity(row, count, 0.5)
+    assert pool.row.tolist() == [1, 2, 4]  # row 7 was never chosen
+    negatives = Negatives(pool=pool, seen=Seen(np.zeros(0, int), np.zeros(0, int), users=1, rows=8), seed=0)
+    drawn = negatives.draw(np.zeros(7000, np.int64), np.arange(7000), 0, 2).reshape(-1)
+    share = np.bincount(drawn, minlength=8)[[1, 2, 4]] / len(drawn)
+    assert np.abs(share - np.array([4, 1, 9]) / 14).max() < 0.015
+    log_q = pool.log_q(np.zeros((1, 1), np.int64), np.array([[1, 2, 4, 7]]))
+    assert np.allclose(log_q, np.log([[4 / 14, 1 / 14, 9 / 14, 1 / 3]]))  # what is never drawn counts as one of three
+    assert by_popularity(row, count, 0).row.tolist() == row.tolist()
+
+
+def test_categories_draw_their_own() -> None:
+    code = np.array([0, 1, 1, 2, 1, 0, 2, 3])  # rows 5 and 0 are of no category, 7 is alone in its own
+    row = np.array([1, 2, 3, 4, 5, 7])
+    pool = by_category(row, code)
+    groups = [sorted(pool.of_group(group).tolist()) for group in range(pool.groups)]
+    everything = row.tolist()
+    assert groups == [everything, [1, 2, 4], everything, everything, everything]
+    negatives = Negatives(pool=pool, seen=Seen(np.array([0, 0]), np.array([1, 2]), users=2, rows=8), seed=0)
+    drawn = negatives.draw(np.array([0, 1, 1]), np.arange(3), 0, 50, np.array([1, 1, 2]))
+    assert set(drawn[0].tolist()) == {4}
+    assert set(drawn[1].tolist()) == {1, 2, 4}
+    assert set(drawn[2].tolist()) == set(everything)
+    assert np.allclose(pool.log_q(np.array([[1], [2]]), np.array([[1, 3], [1, 3]])), -np.log([[3, 3], [6, 6]]))
+
+
+def test_who_has_seen_a_whole_group_gets_of_all() -> None:
+    pool = by_category(np.array([1, 2, 3, 4]), np.array([0, 1, 1, 2, 2]))
+    negatives = Negatives(pool=pool, seen=Seen(np.array([0, 0]), np.array([1, 2]), users=1, rows=5), seed=0)
+    assert set(negatives.draw(np.array([0]), np.array([3]), 0, 60, np.array([1]))[0].tolist()) == {3, 4}
+
+
+@settings(max_examples=60, deadline=None)
+@given(st.lists(st.tuples(st.integers(1, 6), st.integers(0, 60)), min_size=1, max_size=30))
+def test_alive_is_who_had_events_in_the_window_before(events: list[tuple[int, int]]) -> None:
+    item, bucket = (np.array(column) for column in zip(*events, strict=True))
+    row = np.unique(item)
+    pool = by_life(row, item, bucket, int(bucket.max()) + 1)
+    for at in range(int(bucket.max()) + 1):
+        alive = {one for one, when in events if at - PARTS_OF_WINDOW <= when < at}
+        assert sorted(pool.of_group(at).tolist()) == sorted(alive or set(row.tolist())), at
+    assert pool.of_group(pool.groups - 1).tolist() == row.tolist()
+
+
+def test_each_sampler_in_a_loader(data: EncodedLog, split: Split) -> None:
+    log, catalogue = data.log, data.encoding.catalogue
+    maker = catalogue.code[:, data.encoding.schema.named("item", "category").index("maker")]
+    user, row, time = log.user_of(split.train), data.rows(split.train), np.asarray(log.events["time"])
+    checked = {"category": 0, "alive": 0}
+    for name in ("uniform", "popularity", "category", "alive"):
+        config = read(LoadConfig, {"negatives": 6, "sampler": {"name": name, "hours": 24}})
+        loader = Loader.for_training(data, split.train, config, 0)
+        batch = loader.batch(loader.position, 0)
+        candidates = batch.row[batch.item].numpy()
+        assert batch.log_q is not None
+        assert batch.log_q.shape == candidates.shape
+        assert catalogue.known[candidates].all()
+        for at, (own, *drawn) in zip(loader.position.tolist(), candidates.tolist(), strict=True):
+            mine = set(row[user == log.user_of(np.array([at]))[0]].tolist())
+            assert not mine & set(drawn)
+            same = set(np.flatnonzero((maker == maker[own]) & catalogue.known).tolist()) - mine
+            if name == "category" and maker[own] and same:
+                assert set(drawn) <= same
+                checked[name] += 1
+            hours = (time[split.train] - time[split.train].min()) // 3_600_000, (time[at] - time[split.train].min()) // 3_600_000
+            alive = set(row[(hours[0] < hours[1]) & (hours[0] >= hours[1] - 24)].tolist())
+            if name == "alive" and alive - mine:
+                assert set(drawn) <= alive
+                checked[name] += 1
+    assert min(checked.values()) > 50
+
+
+def test_a_category_that_items_do_not_have(data: EncodedLog, split: Split) -> None:
+    config = read(LoadConfig, {"sampler": {"name": "category", "field": "makr"}})
+    with pytest.raises(ConfigError) as caught:
+        Loader.for_training(data, split.train, config, 0)
+    assert str(caught.value) == (
+        "data.sampler 'category' needs an item field of one category; 'makr' is none of maker. Did you mean 'maker'?"
+    )

@@ -222,3 +222,29 @@ def test_explicit_needs_a_range_and_no_negatives(seen: EncodedLog) -> None:
 def test_feed_is_whole(tmp_path: Path, feed: Log) -> None:
     assert {name for name in feed.events if "." in name} == {"action.stars", "context.device", "shown.position", "shown.price"}
     assert {"request", "label", "value", "weight"} <= set(feed.events)
+
+
+def test_impressions_are_judged_among_what_was_shown(feed: Log, seen: EncodedLog) -> None:
+    torch.manual_seed(1)
+    model = build(seen.encoding, "deepfm", {}).eval()
+    split = split_of(feed)
+    judged = judge(model, seen, split, PROTOCOLS["impressions"], past=10)
+    begin, positive = feed.begin(np.arange(feed.size)), feed.positive
+    rivals = {at: [one for one in range(feed.size) if begin[one] == begin[at] and not positive[one]] for at in split.test.tolist()}
+    assert judged.position.tolist() == [at for at, beside in rivals.items() if beside]
+    assert judged.dropped == split.dropped + sum(not beside for beside in rivals.values())
+    alone = Loader(data=seen, position=split.test, config=LoadConfig(past=10), seed=0)
+    for at, above, others in zip(judged.position.tolist(), judged.above.tolist(), judged.others.tolist(), strict=True):
+        rows = np.array([[at, *rivals[at]]])
+        logit = model(alone.assemble(np.array([at]), seen.rows(rows), shown=rows)).logit[0]
+        assert others == len(rivals[at])
+        assert above == int((logit[1:] > logit[0]).sum())
+
+
+def test_a_log_without_impressions_is_not_judged_by_them(log: Log, data: EncodedLog, split: Any) -> None:
+    model = build(data.encoding, "popularity", {})
+    with pytest.raises(ConfigError) as caught:
+        judge(model, data, split, PROTOCOLS["impressions"], past=10)
+    assert str(caught.value) == (
+        f"{log.folder}: this log does not say what requests showed (schema: events.impressions); judge by another protocol."
+    )

@@ -123,8 +123,12 @@ def judge(
         raise DataError(f"{data.log.folder}: the {part} part of split {split.name!r} has no positive event to judge by.")
     loader = Loader(data=data, position=position, config=LoadConfig(past=past), seed=seed, tie=protocol.tie)
     items = catalogue_vectors(model, data)
-    rank = _sampled(model, loader, items, protocol.sampled, progress) if protocol.sampled else _whole(model, loader, items, progress)
-    above, tied, others, score = rank
+    if protocol.shown:
+        above, tied, others, score = _shown(model, loader, items, progress)
+    elif protocol.sampled:
+        above, tied, others, score = _sampled(model, loader, items, protocol.sampled, progress)
+    else:
+        above, tied, others, score = _whole(model, loader, items, progress)
     alone = others == 0  # whoever has no other candidate shows nothing
     if alone.any():
         position, above, tied, others = position[~alone], above[~alone], tied[~alone], others[~alone]
@@ -206,6 +210,31 @@ def _whole(model: Model, loader: Loader, items: torch.Tensor, progress: Progress
         tied.append(((score == target) & rival).sum(1))
         others.append(rival.sum(1))
     return np.concatenate(above), np.concatenate(tied), np.concatenate(others), None
+
+
+def _shown(model: Model, loader: Loader, items: torch.Tensor, progress: Progress | None) -> Ranks:
+    """Against the items that the event's own request showed and that were not chosen."""
+    log, data = loader.data.log, loader.data
+    if log.asked is None:
+        raise ConfigError(
+            f"{log.folder}: this log does not say what requests showed (schema: events.impressions); judge by another protocol."
+        )
+    begin = log.begin(loader.position)
+    size = np.bincount(log.asked)[begin]
+    above, tied, others = (np.zeros(len(begin), dtype=np.int64) for _ in range(3))
+    done = 0
+    for candidates in map(int, np.unique(size)):
+        for mine in _blocks(np.flatnonzero(size == candidates), candidates, None):
+            row = begin[mine, None] + np.arange(candidates)
+            score = _score(model, items, loader.assemble(loader.position[mine], data.rows(row), shown=row))
+            target = np.take_along_axis(score, (loader.position - begin)[mine, None], axis=1)
+            rival = ~log.positive[row]
+            above[mine], tied[mine] = ((score > target) & rival).sum(1), ((score == target) & rival).sum(1)
+            others[mine] = rival.sum(1)
+            done += len(mine)
+            if progress:
+                progress(done, len(begin))
+    return above, tied, others, None
 
 
 def _rivals(loader: Loader, position: Ints, place: Ints, own: Ints, size: int) -> Bools:

@@ -15,14 +15,17 @@ class Protocol:
     name: str
     split: Literal["leave-last-out"] | None  # None: any
     tie: Tie  # which events make up the past of the judged one
-    sampled: int | None  # other candidates, drawn; None: the whole catalogue
+    sampled: int | None  # other candidates, drawn; None: the whole catalogue, or what was shown
+    shown: bool = False  # ranked with what its request showed
 
     @property
     def says(self) -> str:
         """The protocol in words."""
         events = "the last positive event of each person" + ("" if self.split else " in the judged part") + " by (time, source row)"
         past = "all events before it in that order" if self.tie == "order" else "events of earlier times only"
-        if self.sampled is None:
+        if self.shown:
+            others = "what its request showed and was not chosen"
+        elif self.sampled is None:
             others = "every item with events, but for those in the person's past"
         else:
             others = f"{self.sampled} different items drawn uniformly from those with events, none of them ever chosen by the person"
@@ -34,4 +37,5 @@ PROTOCOLS = {
     "loo-full": Protocol(name="loo-full", split="leave-last-out", tie="order", sampled=None),
     "last-99": Protocol(name="last-99", split=None, tie="order", sampled=99),
     "last-full": Protocol(name="last-full", split=None, tie="order", sampled=None),
+    "impressions": Protocol(name="impressions", split=None, tie="order", sampled=None, shown=True),
 }

@@ -33,9 +33,8 @@ class RunConfig(Config):
     log: str  # folder of the Log
     seed: int = 0
     split: SplitConfig = SplitConfig()
-    protocol: Literal["loo-99", "loo-full", "last-99", "last-full"] | None = (
-        None  # of the validations; None: loo-99, or last-99 of another split
-    )
+    # What validations judge by; None: loo-99, or last-99 of another split than leave-last-out.
+    protocol: Literal["loo-99", "loo-full", "last-99", "last-full", "impressions"] | None = None
     data: LoadConfig = LoadConfig()
     model: dict[str, Any] = {"name": "din"}  # a name in MODELS, and that model's own keys
     start: tuple[str, ...] = ()  # bundles whose weights it starts from: one of the same model; of ncf one of each half
