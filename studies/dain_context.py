@@ -45,7 +45,7 @@ RUN: dict[str, Any] = {
     "protocol": "impressions",
     "data": {"past": 0, "negatives": 0},
     "item": {"attributes": True, "dim": 16},
-    "train": {"epochs": 40, "batch_size": 64, "rate": 1e-3, "monitor": METRIC, "patience": 5},
+    "train": {"epochs": 40, "batch_size": 64, "rate": 1e-3, "table_l2": 1e-5, "monitor": METRIC, "patience": 5},
 }
 
 
@@ -59,7 +59,7 @@ def market(folder: Path, decides: float, seed: int) -> Log:
 
 def judged(folder: Path, log: Log, context: str, seed: int) -> Judged:
     """dain trained with this form of context, judged."""
-    config = read(RunConfig, {**RUN, "log": str(log.folder), "seed": seed, "model": {"name": "dain", "context": context}})
+    config = read(RunConfig, {**RUN, "log": str(log.folder), "seed": seed, "model": {"name": "dain", "context": context, "field": 2}})
     run = fit(config, folder / context, log=log)
     return evaluate(run.bundle, log, PROTOCOL)
 

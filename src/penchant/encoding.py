@@ -37,7 +37,7 @@ EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 GREATEST = float(np.finfo(np.float32).max)
 NEVER = np.iinfo(np.int64).min  # when somebody was first seen, if that is not known
 QUARTER = 900_000  # milliseconds
-BRACKETS = str.maketrans("[](){},;", "        ")
+BRACKETS = str.maketrans("[](){},;|", " " * 9)
 MANY = 4096  # from here on a columnar look-up is quicker than a dict
 
 
@@ -83,7 +83,7 @@ class Scale:
 
     def encode(self, raw: NDArray[Any]) -> Floats:
         """float32 [n, 2]: the standardised number, at most FARTHEST deviations off, and whether it is missing (NaN)."""
-        missing = np.isnan(raw)
+        missing, raw = np.isnan(raw), raw.astype(np.float64)
         with np.errstate(over="ignore"):
             value = np.where(missing, 0.0, np.clip((raw - self.mean) / self.deviation, -FARTHEST, FARTHEST))
         return np.stack([value, missing], axis=-1).astype(np.float32)
@@ -91,7 +91,7 @@ class Scale:
     def centred(self, raw: NDArray[Any]) -> Floats:
         """float32 of the same shape: standardised, NaN staying NaN."""
         with np.errstate(over="ignore"):
-            return np.clip((raw - self.mean) / self.deviation, -FARTHEST, FARTHEST).astype(np.float32)
+            return np.clip((raw.astype(np.float64) - self.mean) / self.deviation, -FARTHEST, FARTHEST).astype(np.float32)
 
 
 @dataclass(frozen=True, eq=False)
@@ -186,7 +186,7 @@ class Encoding:
         for name, there in zip(self.schema.named("item", "vector"), self.catalogue.vector, strict=True):
             values = np.full((rows, there.shape[1]), np.nan, dtype=np.float32)
             for row, given in enumerate(raw.get(name, ())):
-                if given is not None:
+                if not _is_nothing(given):
                     values[row] = self.scales[f"item.{name}"].centred(vector_of(given, there.shape[1], f"item.{name}"))
             found.append(values)
         return tuple(found)
@@ -283,16 +283,29 @@ def milliseconds(time: int | datetime) -> int:
     return value
 
 
+def _is_nothing(raw: Any) -> bool:
+    """Whether a vector is not given: None, an empty text, an empty list."""
+    return raw is None or (not raw.strip(" []") if isinstance(raw, str) else isinstance(raw, list | tuple) and not raw)
+
+
 def vector_of(raw: Any, width: int, name: str) -> Floats:
     """float32 [width] of a sequence of numbers, or of a text such as "0.5 1 -2" or "[0.5, 1, -2]". Raises DataError."""
     values = raw.translate(BRACKETS).split() if isinstance(raw, str) else raw
     try:
-        vector = np.array([float(value) for value in values], dtype=np.float32)
+        with np.errstate(over="ignore"):
+            vector = np.array([float(value) for value in values], dtype=np.float64).astype(np.float32)
     except (TypeError, ValueError, OverflowError):
-        raise DataError(f"{name} is {raw!r}; a vector of {width} numbers, or nothing, was wanted.") from None
-    if vector.shape != (width,) or not np.isfinite(vector).all():
-        raise DataError(f"{name} is a vector of {len(vector)} numbers; {width} finite ones were wanted.")
+        raise DataError(f"{name} is {shorten(repr(raw))}; a vector of {width} numbers, or nothing, was wanted.") from None
+    if vector.shape != (width,):
+        raise DataError(f"{name} is a vector of {len(vector)} numbers; {width} were wanted.")
+    if not np.isfinite(vector).all():
+        raise DataError(f"{name} holds {vector[~np.isfinite(vector)][0]} among its {width} numbers; finite ones of 32 bits were wanted.")
     return vector
+
+
+def shorten(text: str) -> str:
+    """At most 80 characters, for messages."""
+    return text if len(text) <= 80 else f"{text[:76]} ..."
 
 
 def local_milliseconds(time: Ints, zone: str) -> Ints:

@@ -61,7 +61,7 @@ class CatalogueEncoder(nn.Module):
         self.many = nn.ModuleList(Table(size, dim, std=config.std) for size in many_sizes if config.attributes)
         numbers = catalogue.number.shape[1] if config.attributes else 0
         self.numbers = nn.Linear(numbers, dim, bias=False) if numbers else None  # (value, missing): what is missing is learned
-        self.vectors = nn.ModuleList(Projection(v.shape[1], dim, config.std) for v in catalogue.vector if config.attributes)
+        self.vectors = nn.ModuleList(Projection(v.shape[1], dim) for v in catalogue.vector if config.attributes)
         count = 1 + len(self.fields.tables) + len(self.many) + bool(numbers) + len(self.vectors)
         self.dim = dim * count
         self.parts: tuple[int, ...] = (dim,) * count
@@ -106,16 +106,20 @@ def item_weights(encoding: Encoding, like: ItemEncoder) -> CatalogueEncoder:
 
 
 class Projection(nn.Module):
-    """A vector attribute as `dim` numbers; of an item that has none (NaN), a learned vector: [M, width] -> [M, dim]."""
+    """A vector attribute as `dim` numbers: [M, width] -> [M, dim]. What takes the place of one that is missing (NaN) is learned.
 
-    def __init__(self, width: int, dim: int, std: float) -> None:
+    It starts as the projection of the mean, so that it means something even where no item of the training lacks the vector.
+    """
+
+    def __init__(self, width: int, dim: int) -> None:
         super().__init__()
         self.linear = nn.Linear(width, dim)
-        self.missing = nn.Parameter(torch.empty(dim).normal_(std=std))
+        self.missing = nn.Parameter(torch.zeros(dim))
 
     def forward(self, vector: Tensor) -> Tensor:
-        absent = vector[:, :1].isnan()
-        return torch.where(absent, self.missing, self.linear(vector.nan_to_num(0.0)))
+        absent = vector[:, :1].isnan().to(self.missing.dtype)
+        projected: Tensor = self.linear(vector.nan_to_num(0.0)) + absent * self.missing
+        return projected
 
 
 class Ids(nn.Module):
