@@ -114,7 +114,10 @@ def test_evaluate_against(run: Said, trained: Path) -> None:
 def test_evaluate_refuses(run: Said, trained: Path) -> None:
     said = run("evaluate", trained, "--protocol", "loo-98")
     assert (said.status, said.out) == (2, "")
-    assert said.err == "penchant: 'loo-98' is not a protocol: there are loo-99, loo-full, last-99, last-full, impressions. Did you mean 'loo-99'?\n"
+    assert (
+        said.err
+        == "penchant: 'loo-98' is not a protocol: there are loo-99, loo-full, last-99, last-full, impressions. Did you mean 'loo-99'?\n"
+    )
     small = run("evaluate", trained)
     assert small.status == 2
     assert small.err.startswith("penchant: 99 items that a person never chose were wanted as candidates; person 'u")

@@ -185,7 +185,7 @@ def test_each_sampler_in_a_loader(data: EncodedLog, split: Split) -> None:
     log, catalogue = data.log, data.encoding.catalogue
     maker = catalogue.code[:, data.encoding.schema.named("item", "category").index("maker")]
     user, row, time = log.user_of(split.train), data.rows(split.train), np.asarray(log.events["time"])
-    checked = {"category": 0, "alive": 0}
+    checked, day = {"category": 0, "alive": 0}, 86_400_000
     for name in ("uniform", "popularity", "category", "alive"):
         config = read(LoadConfig, {"negatives": 6, "sampler": {"name": name, "hours": 24}})
         loader = Loader.for_training(data, split.train, config, 0)
@@ -201,8 +201,8 @@ def test_each_sampler_in_a_loader(data: EncodedLog, split: Split) -> None:
             if name == "category" and maker[own] and same:
                 assert set(drawn) <= same
                 checked[name] += 1
-            hours = (time[split.train] - time[split.train].min()) // 3_600_000, (time[at] - time[split.train].min()) // 3_600_000
-            alive = set(row[(hours[0] < hours[1]) & (hours[0] >= hours[1] - 24)].tolist())
+            parts, part = ((one - time[split.train].min()) // (day // PARTS_OF_WINDOW) for one in (time[split.train], time[at]))
+            alive = set(row[(parts < part) & (parts >= part - PARTS_OF_WINDOW)].tolist())
             if name == "alive" and alive - mine:
                 assert set(drawn) <= alive
                 checked[name] += 1
@@ -214,5 +214,5 @@ def test_a_category_that_items_do_not_have(data: EncodedLog, split: Split) -> No
     with pytest.raises(ConfigError) as caught:
         Loader.for_training(data, split.train, config, 0)
     assert str(caught.value) == (
-        "data.sampler 'category' needs an item field of one category; 'makr' is none of maker. Did you mean 'maker'?"
+        "data.sampler 'category' needs an item field of one category; there is no 'makr', only maker. Did you mean 'maker'?"
     )

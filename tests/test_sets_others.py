@@ -353,7 +353,7 @@ def test_globo(compressed: bool, data: Path, tmp_path: Path) -> None:
         "region": "click_region",
         "referrer": "click_referrer_type",
     }
-    assert events.action["session_size"].kind == "number"
+    assert events.action == {}  # session_size tells how long the session will go on
 
 
 @pytest.fixture

@@ -212,3 +212,10 @@ def test_golden_counts(name: str, tmp_path: Path, real_data: Path, monkeypatch: 
         if of == name:
             split = split_of(log, read(SplitConfig, {"name": kind}))
             assert (len(split.train), len(split.valid), len(split.test), split.dropped) == wanted, kind
+
+
+def test_moments_in_the_wrong_order() -> None:
+    log = small_log([[(0, True), (1, True), (2, True)]])
+    with pytest.raises(ConfigError) as caught:
+        split_of(log, read(SplitConfig, {"name": "time", "valid_from": "2024-02-01", "test_from": "2024-01-01"}))
+    assert str(caught.value) == "split: valid_from 2024-02-01 is not before test_from 2024-01-01."

@@ -60,14 +60,28 @@ class Vocabulary:
         """int64 ids of raw values; 0 for what is None or unknown."""
         if len(raw) < MANY:
             values = raw.to_pylist() if isinstance(raw, pa.Array) else raw
-            return np.array([0 if v is None else self._id.get(text(v), 0) for v in values], dtype=np.int64)
+            return np.array([0 if v is None else self._known(v) for v in values], dtype=np.int64)
         if isinstance(raw, pa.Array):
             column = raw.cast(pa.string())
         else:
             column = pa.array([None if value is None else text(value) for value in raw], pa.string())
         found = pc.index_in(column, value_set=self.values, skip_nulls=True)
         ids: Ints = found.fill_null(-1).to_numpy(zero_copy_only=False).astype(np.int64) + 1
+        if not isinstance(raw, pa.Array):
+            for place in map(int, np.flatnonzero(ids == 0)):
+                ids[place] = 0 if raw[place] is None else self._known(raw[place])
         return ids
+
+    def _known(self, value: Any) -> int:
+        """The id of a value; a number or truth that a file wrote in another way ("5.0", "true") is found too."""
+        found = self._id.get(text(value), 0)
+        if found or isinstance(value, str):
+            return found
+        if isinstance(value, bool | np.bool_):
+            return self._id.get(str(bool(value)).lower(), 0) or self._id.get(str(int(value)), 0)
+        if isinstance(value, int | float | np.integer | np.floating):
+            return self._id.get(str(float(value)), 0)
+        return 0
 
     def decode(self, ids: Ints) -> list[str | None]:
         """The raw value of each id; None for UNKNOWN."""
@@ -244,7 +258,7 @@ class Encoding:
 
 def text(value: Any) -> str:
     """A raw id or category value as the text that vocabularies hold: 5, 5.0 and "5" are the same."""
-    if isinstance(value, float) and value.is_integer():
+    if isinstance(value, float | np.floating) and float(value).is_integer():
         value = int(value)
     return str(value)
 

@@ -93,9 +93,14 @@ class Scorer:
         self._vectors = self._encode(np.arange(self.encoding.catalogue.size))
 
     @torch.inference_mode()
-    def score(self, request: Request, items: Sequence[str | int], *, reasons: int = 0) -> Scored:
-        """The logit of each of `items` for one request; `reasons` events of the past that spoke most for each."""
-        asked = self._read(request, self.encoding.catalogue.items.encode(list(items)))
+    def score(
+        self, request: Request, items: Sequence[str | int], *, shown: Mapping[str, Sequence[Any]] | None = None, reasons: int = 0
+    ) -> Scored:
+        """The logit of each of `items` for one request; `reasons` events of the past that spoke most for each.
+
+        shown: facts of showing each item now, by the schema's names: {"position": [0, 1, 2]}; what is left out is unknown.
+        """
+        asked = self._read(request, self.encoding.catalogue.items.encode(list(items)), shown)
         return self._answer(asked, tuple(text(item) for item in items), self._logits(asked), reasons)
 
     @torch.inference_mode()
@@ -106,6 +111,8 @@ class Scorer:
         """
         if k < 1:
             raise DataError(f"k is {k}; at least 1 was wanted.")
+        if reasons < 0:
+            raise DataError(f"reasons is {reasons}; 0 or more was wanted.")
         rows = np.arange(1, self.encoding.catalogue.size)
         if not repeat:
             rows = np.setdiff1d(rows, self.encoding.catalogue.items.encode([event.item for event in request.past]))
@@ -129,9 +136,9 @@ class Scorer:
         known = torch.from_numpy(self.encoding.catalogue.known[rows])
         return self.model.item(torch.from_numpy(rows).to(self.model.device), known.to(self.model.device))
 
-    def _read(self, request: Request, rows: Ints) -> _Asked:
+    def _read(self, request: Request, rows: Ints, shown: Mapping[str, Sequence[Any]] | None = None) -> _Asked:
         past = self._past(request)
-        batch, unknown = self._batch(request, past, rows)
+        batch, unknown = self._batch(request, past, rows, shown or {})
         batch = batch.to(self.model.device)
         vectors = self._vectors.index_select(0, batch.row)
         memory = self.model.read(vectors, batch.user, batch.history)
@@ -180,13 +187,23 @@ class Scorer:
     def _rows(self, past: Sequence[Event]) -> Ints:
         return self.encoding.catalogue.items.encode([event.item for event in past])
 
-    def _batch(self, request: Request, past: Sequence[Event], rows: Ints) -> tuple[Batch, tuple[str, ...]]:
+    def _batch(
+        self, request: Request, past: Sequence[Event], rows: Ints, shown: Mapping[str, Sequence[Any]]
+    ) -> tuple[Batch, tuple[str, ...]]:
         encoding, time = self.encoding, np.array([milliseconds(request.time)])
         profile, context = {k: [v] for k, v in request.profile.items()}, {k: [v] for k, v in request.context.items()}
         action = {name: [event.action.get(name) for event in past] for name in {key for event in past for key in event.action}}
-        for group, given in (("user", profile), ("context", context), ("action", action)):
+        for group, given in (("user", profile), ("context", context), ("action", action), ("shown", shown)):
             self._refuse_unknown_fields(group, given)
-        raws = {"user": (profile, 1), "context": (context, 1), "action": (action, len(past))}
+        for name, values in shown.items():
+            if len(values) != len(rows):
+                raise DataError(f"shown field {name!r} has {len(values)} values; one for each of the {len(rows)} items was wanted.")
+        raws: dict[str, tuple[Mapping[str, Sequence[Any]], int]] = {
+            "user": (profile, 1),
+            "context": (context, 1),
+            "action": (action, len(past)),
+            "shown": (shown, len(rows)),
+        }
         codes = {group: encoding.codes(group, *raw) for group, raw in raws.items()}
         numbers = {group: encoding.scaled(group, *raw) for group, raw in raws.items()}
         requests = Requests(
@@ -196,6 +213,8 @@ class Scorer:
             context=np.concatenate([encoding.moment(time, np.array([_first_seen(request)])), codes["context"]], axis=1),
             time=time,
             item=rows[None],
+            shown=codes["shown"][None],
+            shown_number=numbers["shown"][None],
         )
         pasts = Pasts(
             item=self._rows(past),

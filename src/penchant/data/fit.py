@@ -52,19 +52,23 @@ def remap(log: Log, vocabularies: Mapping[str, Vocabulary], name: str) -> Ints:
     return np.concatenate([[0], vocabularies[name].encode(log.values[name])]).astype(np.int64)
 
 
+def refuse_other_kinds(log: Log, schema: Schema) -> None:
+    """Raises DataError for a field that the Log has as another kind than `schema`, the encoding's."""
+    there = {(group, name): field.kind for group, name, field in log.schema.fields()}
+    for group, name, field in schema.fields():
+        if there.get((group, name), field.kind) != field.kind:
+            raise DataError(f"{log.folder}: {group} field {name!r} is of kind {there[group, name]!r} here; {field.kind!r} was wanted.")
+
+
 def attributes(
     log: Log, group: str, schema: Schema, vocabularies: Mapping[str, Vocabulary], scales: Mapping[str, Scale]
 ) -> tuple[Ints, Floats]:
     """The categorical ids [n, F] and numbers [n, 2 B] of all people ("user") or all items ("item") of a Log.
 
     schema: the encoding's, which need not be the Log's; a field that the Log does not have is UNKNOWN, or missing.
-    Raises DataError for one that the Log has as another kind.
     """
     table = log.users if group == "user" else log.items
-    rows, there = len(table), {name: field.kind for g, name, field in log.schema.fields() if g == group}
-    for g, name, field in schema.fields():
-        if g == group and there.get(name, field.kind) != field.kind:
-            raise DataError(f"{log.folder}: {group} field {name!r} is of kind {there[name]!r} here; {field.kind!r} was wanted.")
+    rows, there = len(table), {name for g, name, _ in log.schema.fields() if g == group}
     codes = [
         remap(log, vocabularies, f"{group}.{n}")[table.column(f"{group}.{n}").to_numpy()] if n in there else np.zeros(rows, np.int64)
         for n in schema.named(group, "category")
@@ -144,6 +148,7 @@ def _column(log: Log, group: str, name: str) -> Any:
 
 def with_items_of(encoding: Encoding, log: Log) -> Encoding:
     """The encoding with the Log's items that it does not know appended to its catalogue; itself when there are none."""
+    refuse_other_kinds(log, encoding.schema)
     ids = log.items.column("id")
     new = np.flatnonzero(encoding.catalogue.items.encode(ids) == 0)
     if not len(new):

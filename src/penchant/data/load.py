@@ -23,13 +23,14 @@ from penchant.batch import Batch
 from penchant.collate import Pasts, Requests, collate
 from penchant.config import Config
 from penchant.data.draw import Permutation, bits, share
-from penchant.data.fit import attributes, remap
+from penchant.data.fit import attributes, refuse_other_kinds, remap
 from penchant.data.log import Log
 from penchant.data.negatives import PARTS_OF_WINDOW, Negatives, Pool, SamplerConfig, Seen, by_category, by_life, by_popularity
 from penchant.encoding import Bools, Encoding, Floats, Ints
 from penchant.errors import ConfigError, nearest
 from penchant.schema import Tie
 
+MOST_BUCKETS = 10_000_000  # of "alive", parts of its window
 UNKNOWN_IDS = 1 << 40  # a key of its own, so that ids are not marked by the bits that draw negatives
 
 
@@ -58,6 +59,7 @@ class EncodedLog:
 
     def __init__(self, log: Log, encoding: Encoding, hidden: Bools | None = None) -> None:
         self.log, self.encoding, self.hidden, schema = log, encoding, hidden, encoding.schema
+        refuse_other_kinds(log, schema)
         self.item: Ints = encoding.catalogue.items.encode(log.items.column("id"))  # [I] the catalogue row of each item of the Log
         codes, self.user_number = attributes(log, "user", schema, encoding.vocabularies, encoding.scales)
         self.user: Ints = np.concatenate([encoding.users.encode(log.users.column("id"))[:, None], codes], axis=1)  # [U, 1 + F]
@@ -313,16 +315,20 @@ def _pool(data: EncodedLog, train: Ints, config: SamplerConfig, row: Ints) -> tu
         name = config.field or (names[0] if names else "")
         if name not in names:
             raise ConfigError(
-                f"data.sampler 'category' needs an item field of one category; {config.field!r} is none of "
-                f"{', '.join(names) or 'none'}.{nearest(name, names)}"
+                f"data.sampler 'category' needs an item field of one category; "
+                f"there {f'is no {config.field!r}' if config.field else 'is none'}, only {', '.join(names) or 'ids'}.{nearest(name, names)}"
             )
         code = catalogue.code[:, names.index(name)]
         return by_category(row, code), lambda row, time: code[row]
+    if config.name == "alive" and data.log.schema.events.time.unit == "rows":
+        raise ConfigError("data.sampler 'alive' needs times; this log knows the order of its rows alone.")
     if config.name == "alive":
         width = max(int(config.hours * 3_600_000 / PARTS_OF_WINDOW), 1)
         first = int(time[train].min())
         bucket = (time[train] - first) // width
         buckets = int(bucket.max()) + 1
+        if buckets > MOST_BUCKETS:
+            raise ConfigError(f"data.sampler.hours is {config.hours:g}, too few for a log of {buckets * width // 3_600_000:,} hours.")
         pool = by_life(row, data.rows(train), bucket, buckets)
         return pool, lambda row, time: np.clip((time - first) // width, 0, buckets - 1)
     pool = by_popularity(row, catalogue.count, config.power) if config.name == "popularity" else Pool.of(row)

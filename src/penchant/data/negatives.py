@@ -25,7 +25,7 @@ from penchant.encoding import Bools, Floats, Ints
 from penchant.errors import DataError
 
 ATTEMPTS = 32  # redraws before the choice is made from what is left, counted out
-PARTS_OF_WINDOW = 24  # "the hours before a moment" are counted in parts of the window
+PARTS_OF_WINDOW = 12  # "the hours before a moment" are counted in parts of the window
 
 
 class SamplerConfig(Config):
@@ -143,6 +143,12 @@ class Negatives:
             if len(left):
                 random = bits(self.seed, epoch, int(example[which, 0]), np.flatnonzero(bad[which]), ATTEMPTS)
                 row[which, bad[which]] = left[below(len(left), random)]
+                bad[which] = False
+        last = self.pool.groups - 1
+        if bad.any() and (group[bad.any(axis=1)] != last).any():  # of whoever has seen a whole group the rest is drawn from all
+            rest = np.flatnonzero(bad.any(axis=1))
+            fresh = self.draw(user[rest, 0], ~example[rest, 0], epoch, count, np.full(len(rest), last))
+            row[rest] = np.where(bad[rest], fresh, row[rest])
         return row
 
     def distinct(self, user: Ints, example: Ints, count: int) -> Ints:
@@ -165,13 +171,8 @@ class Negatives:
         return out
 
     def _left(self, user: int, group: int) -> Ints:
-        """What a person has not seen of a group, or else of the last one."""
-        seen = self.seen.rows(user)
-        for one in (group, self.pool.groups - 1):
-            left = np.setdiff1d(self.pool.of_group(one), seen)
-            if len(left):
-                break
-        return left
+        """What a person has not seen of a group."""
+        return np.setdiff1d(self.pool.of_group(group), self.seen.rows(user))
 
 
 def by_popularity(row: Ints, count: Ints, power: float) -> Pool:

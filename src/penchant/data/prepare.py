@@ -159,18 +159,25 @@ def _read_events(connection: Connection, schema: Schema, source: Path, reading: 
     own = {here: column for here, column in wanted.items() if here not in joined}
     own |= {f"join.{name}": join.on for name, join in events.joins.items()}
     connection.execute(f"SET TimeZone = {literal(events.zone)}")  # of times that name none
-    derived = {"instant": read.instant(events.time)}
+    derived = {} if "time" in joined else {"instant": read.instant(events.time)}
     rows = read.load(connection, "events", events, source, own, reading, "events", derived)
     unmatched = {}
     for name, join in events.joins.items():
         mine = {here: column for here, (of, column) in joined.items() if of == name}
         unmatched[f"events_without_{name}"] = _join(connection, name, join, source, mine, reading)
+    if "time" in joined:
+        connection.execute(f"CREATE TABLE timed AS SELECT *, {read.instant(events.time)} AS instant FROM events")
+        connection.execute("DROP TABLE events")
+        connection.execute("ALTER TABLE timed RENAME TO events")
     rows = replace(rows, columns=own | wanted)
     numbers = [name for name, field in fields.items() if field.kind == "number"]
     label = events.label
     read.need(rows, ["user", "item", *(["label"] if label else []), *(["request"] if "request" in wanted else [])])
     read.need_times(rows, events.time)
     read.need_numbers(rows, [*numbers, *(["label"] if label and not label.one_of else [])])
+    if label and label.range:
+        least, most = label.range
+        read.refuse(rows, "label", f"label::DOUBLE NOT BETWEEN {least!r} AND {most!r}", f"lies outside label.range {[least, most]}")
     if events.weight:
         read.need(rows, ["weight"])
         read.need_numbers(rows, ["weight"])
@@ -180,7 +187,7 @@ def _read_events(connection: Connection, schema: Schema, source: Path, reading: 
     if label:
         _refuse_no_positives(rows, label)
     if events.impressions:
-        _gather_requests(rows, schema)
+        unmatched["events_later_than_their_request"] = _gather_requests(rows, schema)
     if events.duplicates == "drop":
         _drop_duplicates(rows, schema)
     return rows.count, unmatched
@@ -219,8 +226,10 @@ def _is_positive(label: Label) -> str:
     return f"e.label::DOUBLE >= {label.at_least!r}"
 
 
-def _gather_requests(rows: Rows, schema: Schema) -> None:
-    """The columns `first`, the earliest row of a request, and `instant`, its moment: the earliest time of its rows."""
+def _gather_requests(rows: Rows, schema: Schema) -> int:
+    """How many rows had a later time than their request, which they now have: a past that they stand in knows them that much too early.
+
+    The columns `first`, the earliest row of a request, and `instant`, its moment: the earliest time of its rows."""
     connection = rows.connection
     key = "request" if schema.events.impressions and schema.events.impressions.request else '"user", instant'
     if key == "request":
@@ -235,11 +244,14 @@ def _gather_requests(rows: Rows, schema: Schema) -> None:
         )
     connection.execute(
         f"""CREATE TABLE gathered AS
-            SELECT e.* EXCLUDE (instant), min(instant) OVER same AS instant, min(source) OVER same AS first
+            SELECT e.* EXCLUDE (instant), min(instant) OVER same AS instant, min(source) OVER same AS first,
+                   instant > min(instant) OVER same AS later
             FROM events e WINDOW same AS (PARTITION BY {key})"""
     )
     connection.execute("DROP TABLE events")
     connection.execute("ALTER TABLE gathered RENAME TO events")
+    ((later,),) = connection.execute("SELECT count(*) FILTER (WHERE later) FROM events").fetchall()
+    return int(later)
 
 
 def _drop_duplicates(rows: Rows, schema: Schema) -> None:

@@ -89,7 +89,12 @@ def leave_last_out(log: Log, config: SplitConfig = SplitConfig()) -> Split:
     judged = np.flatnonzero(np.diff(begin) >= LEAST)
     if not len(judged):
         raise DataError(f"{log.folder}: nobody of {len(log.users):,} people has {LEAST} positive events, so there is nothing to judge by.")
-    test, valid = positive[begin[judged + 1] - 1], positive[begin[judged + 1] - 2]
+    test = positive[begin[judged + 1] - 1]
+    earlier = np.searchsorted(positive, log.begin(test)) - 1  # the last positive before the request that tests
+    apart = earlier >= begin[judged]
+    if not apart.any():
+        raise DataError(f"{log.folder}: nobody has positives in two requests, so there is nothing to choose and to judge by.")
+    judged, test, valid = judged[apart], test[apart], positive[earlier[apart]]
     end = log.start[1:].copy()
     end[judged] = log.begin(valid)
     train = np.arange(log.size, dtype=np.int64)
@@ -107,6 +112,8 @@ def by_time(log: Log, config: SplitConfig) -> Split:
         raise ConfigError("split 'time' needs times; this log knows the order of its rows alone. Split by 'random', 'ratio' or 'column'.")
     if config.valid_from is not None and config.test_from is not None:
         first, second = (_moment(moment, log.schema.events.zone) for moment in (config.valid_from, config.test_from))
+        if first >= second:
+            raise ConfigError(f"split: valid_from {config.valid_from} is not before test_from {config.test_from}.")
     else:
         ordered = np.sort(time)
         first, second = (int(ordered[int(len(time) * round(1 - kept, 9))]) for kept in (config.valid + config.test, config.test))

@@ -30,14 +30,22 @@ def evaluate(bundle: Bundle, log: Log, protocol: Protocol, *, seed: int = 0, pro
     if encoding is not bundle.encoding:
         bundle = replace(bundle, encoding=encoding)
         bundle.model.item.extend(encoding.catalogue)
-    config = (
-        SplitConfig()
-        if protocol.split
-        else validate(SplitConfig, bundle.facts.get("run", {}).get("split", {}), where="bundle", under="split")
-    )
-    split = split_of(log, config)
+    split = split_of(log, _split(bundle, log, protocol))
     data = EncodedLog(log, encoding, split.hidden)
     return judge(bundle.model, data, split, protocol, past=bundle.past, seed=seed, progress=progress)
+
+
+def _split(bundle: Bundle, log: Log, protocol: Protocol) -> SplitConfig:
+    """How the Log is split for this bundle. Raises ConfigError where it would be judged by events that it learned from."""
+    own = validate(SplitConfig, bundle.facts.get("run", {}).get("split", {}), where="bundle", under="split")
+    if protocol.split in (None, own.name):
+        return own
+    if bundle.facts.get("data") == log.manifest.get("name"):
+        raise ConfigError(
+            f"this bundle was trained by split {own.name!r}; {protocol.name} would judge it by events that it may have learned from. "
+            "Judge it by last-99 or last-full."
+        )
+    return SplitConfig()
 
 
 def compare(a: Judged, b: Judged, metric: str = "ndcg@10") -> Difference:

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from penchant.batch import Batch
 from penchant.data.draw import bits
-from penchant.data.load import EncodedLog, LoadConfig, Loader
+from penchant.data.load import EncodedLog, LoadConfig, Loader, ranges
 from penchant.data.negatives import Negatives, Pool
 from penchant.data.split import Split
 from penchant.encoding import Bools, Floats, Ints
@@ -113,8 +113,7 @@ def judge(
 
     past: events of a past that are kept, as in training. people: judge only as many, drawn by seed.
     """
-    if protocol.split is not None and split.name != protocol.split:
-        raise ConfigError(f"protocol {protocol.name} needs split {protocol.split}; this log was split by {split.name}.")
+    _refuse_other_split(split, protocol)
     if not data.item[np.unique(data.log.events["item"])].all():
         raise ConfigError(f"{data.log.folder}: some of its items are not in the encoding; `evaluate` adds them to it first.")
     model.eval()
@@ -176,10 +175,27 @@ def _sampled(model: Model, loader: Loader, items: torch.Tensor, count: int, prog
     return above, tied, np.full(len(score), count), score
 
 
-def refuse_too_few(data: EncodedLog, protocol: Protocol) -> None:
-    """Raises ConfigError when somebody has chosen so much that the protocol's candidates cannot be drawn."""
+def refuse_unjudgeable(data: EncodedLog, split: Split, protocol: Protocol) -> None:
+    """Raises ConfigError, before any work, where a protocol cannot judge the validation part of this split of this Log."""
+    _refuse_other_split(split, protocol)
+    if protocol.shown and data.log.asked is None:
+        raise _no_impressions(data)
+    if not len(split.judged(data.log, "valid")):
+        raise ConfigError(
+            f"{data.log.folder}: split {split.name!r} leaves no positive event to validate by; give split.valid a larger share."
+        )
     if protocol.sampled:
         _others(data, protocol.sampled, seed=0)
+
+
+def _refuse_other_split(split: Split, protocol: Protocol) -> None:
+    if protocol.split is not None and split.name != protocol.split:
+        raise ConfigError(f"protocol {protocol.name} needs split {protocol.split}; this log was split by {split.name}.")
+
+
+def _no_impressions(data: EncodedLog) -> ConfigError:
+    says = "this log does not say what requests showed (schema: events.impressions)"
+    return ConfigError(f"{data.log.folder}: {says}; judge by another protocol.")
 
 
 def _others(data: EncodedLog, count: int, seed: int) -> Negatives:
@@ -216,9 +232,7 @@ def _shown(model: Model, loader: Loader, items: torch.Tensor, progress: Progress
     """Against the items that the event's own request showed and that were not chosen."""
     log, data = loader.data.log, loader.data
     if log.asked is None:
-        raise ConfigError(
-            f"{log.folder}: this log does not say what requests showed (schema: events.impressions); judge by another protocol."
-        )
+        raise _no_impressions(data)
     begin = log.begin(loader.position)
     size = np.bincount(log.asked)[begin]
     above, tied, others = (np.zeros(len(begin), dtype=np.int64) for _ in range(3))
@@ -238,12 +252,25 @@ def _shown(model: Model, loader: Loader, items: torch.Tensor, progress: Progress
 
 
 def _rivals(loader: Loader, position: Ints, place: Ints, own: Ints, size: int) -> Bools:
-    """bool [R, size], the candidates beside the judged one: not in the person's past."""
-    past, length = loader.data.past(position, loader.data.log.size, loader.tie)
+    """bool [R, size], the candidates beside the judged one: not in the person's past, nor trained as chosen later."""
+    past, length = _chosen(loader, position)
     rival = np.ones((len(position), size + 1), dtype=bool)
     rival[np.repeat(np.arange(len(position)), length), place[loader.data.rows(past)]] = False
     rival[np.arange(len(position)), own] = False
     return rival[:, :size]
+
+
+def _chosen(loader: Loader, position: Ints) -> tuple[Ints, Ints]:
+    """Positions of what is no rival of each judged event, and how many: its past, and, of a split that hides events, all that trained."""
+    data, log = loader.data, loader.data.log
+    if data.hidden is None:
+        return data.past(position, log.size, loader.tie)
+    user = log.user_of(position)
+    length = log.start[user + 1] - log.start[user]
+    index = ranges(log.start[user], length)
+    kept = ~data.hidden[index]
+    owner = np.repeat(np.arange(len(position)), length)[kept]
+    return index[kept], np.bincount(owner, minlength=len(position))
 
 
 def _score(model: Model, items: torch.Tensor, batch: Batch) -> Floats:

@@ -28,7 +28,7 @@ from penchant.data.log import Log, open_log
 from penchant.data.split import Split, split_of
 from penchant.encoding import Encoding
 from penchant.errors import ConfigError, ExistsError, TrainingError
-from penchant.evaluate.judge import judge, parse_metric, refuse_too_few
+from penchant.evaluate.judge import judge, parse_metric, refuse_unjudgeable
 from penchant.evaluate.protocol import PROTOCOLS, Protocol
 from penchant.files import disk_errors
 from penchant.models import MODELS, build, find
@@ -94,7 +94,7 @@ def fit(config: RunConfig, out: Path | str, *, log: Log | None = None, report: R
     model = build(encoding, name, own, item, where="run")
     _start(model, encoding, config.start)
     data = EncodedLog(log, encoding, split.hidden)
-    refuse_too_few(data, protocol_of(config))
+    refuse_unjudgeable(data, split, protocol_of(config))
     loop = _Loop(config=config, out=out, model=model, loss=loss, data=data, split=split, report=report)
     try:
         with disk_errors(out, what="run"):

@@ -1,8 +1,7 @@
 """Clicks on the news of globo.com (de Souza Pereira Moreira et al., 2018 and 2019), one file an hour, in real sessions.
 
 The files stay as they are, compressed or not. Every click is a positive. Hours and weekdays are those of Brazil. How many
-clicks a session came to have, session_size, is no context, because nobody knows it at the time of a request: it is
-a fact of an event, seen in pasts only.
+clicks a session came to have, session_size, is left out: of an earlier click of a session that goes on, it tells the future.
 
 The checksum is that of hours 000 to 239; of another number of files, none is known.
 """
@@ -30,7 +29,6 @@ def schema(file: str) -> Schema:
             time=Time(column="click_timestamp", unit="ms"),
             zone="America/Sao_Paulo",
             moment=("hour", "weekday"),
-            action={"session_size": Field(kind="number")},
             context={
                 "environment": Field(column="click_environment"),
                 "device": Field(column="click_deviceGroup"),
