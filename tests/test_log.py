@@ -108,14 +108,14 @@ def test_foreign_folders(copy: Path, tmp_path: Path) -> None:
     (copy / "manifest.json").write_text(json.dumps(manifest | {"kind": "penchant bundle"}))
     assert refused(copy) == f"{copy}: this is a penchant bundle; a penchant log was wanted."
     (copy / "manifest.json").write_text(json.dumps(manifest | {"version": 99}))
-    assert refused(copy) == f"{copy}: this penchant log has version 99; this penchant reads version 1."
+    assert refused(copy) == f"{copy}: this penchant log has version 99; this penchant reads version 2."
 
 
 def test_tables_that_are_not_one_batch(copy: Path) -> None:
     def signed(content: bytes) -> str:
         (copy / "manifest.json").unlink()
         (copy / "events.arrow").write_bytes(content)
-        write_manifest(copy, {"kind": "penchant log", "version": 1})
+        write_manifest(copy, {"kind": "penchant log", "version": 2})
         return refused(copy)
 
     said = signed(b"not an Arrow file, but long enough to look for one")

@@ -485,10 +485,15 @@ def test_one_label_of_several_feedbacks(tmp_path: Path) -> None:
 
 
 def test_values_are_scaled_to_their_range(tmp_path: Path) -> None:
-    text = "user,item,time,stars\n" + "".join(f"a,i{at},{NOW + at},{stars}\n" for at, stars in enumerate([1, 2, 3.5, 5, 0]))
+    text = "user,item,time,stars\n" + "".join(f"a,i{at},{NOW + at},{stars}\n" for at, stars in enumerate([1, 2, 3.5, 5]))
     log = made(tmp_path, text, schema_of({"label": {"column": "stars", "at_least": 4, "range": [1, 5]}}))
-    assert log.events["value"].tolist() == [0, 0.25, 0.625, 1, -0.25]
-    assert log.events["label"].tolist() == [0, 0, 0, 1, 0]
+    assert log.events["value"].tolist() == [0, 0.25, 0.625, 1]
+    assert log.events["label"].tolist() == [0, 0, 0, 1]
+    (tmp_path / "bad").mkdir()
+    schema = schema_of({"label": {"column": "stars", "at_least": 4, "range": [1, 5]}})
+    assert refused(DataError, tmp_path / "bad", text + f"a,x,{NOW},0\n", schema) == (
+        "events.csv: column 'stars' lies outside label.range [1.0, 5.0] in 1 row: line 6: '0'."
+    )
 
 
 # Weights and splits

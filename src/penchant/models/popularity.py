@@ -42,7 +42,7 @@ class _LogCount(nn.Module):
 
     def extend(self, catalogue: Catalogue) -> None:
         device = self.count.device if hasattr(self, "count") else None
-        self.register_buffer("count", torch.from_numpy(catalogue.count).to(device), persistent=False)
+        self.register_buffer("count", torch.tensor(catalogue.count, device=device), persistent=False)  # a copy of its own
 
     def forward(self, row: Tensor, known: Tensor) -> Tensor:
         return self.count.index_select(0, row).float().log1p()[:, None]
