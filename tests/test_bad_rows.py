@@ -366,7 +366,9 @@ def events_of(form: str, options: int) -> dict[str, Any]:
     return events
 
 
-def outcome(form: str, pack: str, rows: Sequence[Row], inner: Sequence[Change], outer: Sequence[Change], options: int, mode: Any) -> bool:
+def assert_read_or_refused_in_words(
+    form: str, pack: str, rows: Sequence[Row], inner: Sequence[Change], outer: Sequence[Change], options: int, mode: Any
+) -> bool:
     """Whether a spoilt log is read; whatever becomes of it, it is what this library promises."""
     name = f"log.{form}{pack}"
     plain = spoilt(written(form, rows), inner)
@@ -430,11 +432,11 @@ FORMS = st.sampled_from(["csv", "tsv", "dat", "jsonl", "parquet"])
 def test_any_bytes_are_read_or_refused_in_words(
     form: str, pack: str, rows: list[Row], inner: list[Change], outer: list[Change], options: int, mode: str
 ) -> None:
-    outcome(form, pack if form != "parquet" else "", rows, inner, outer, options, mode)
+    assert_read_or_refused_in_words(form, pack if form != "parquet" else "", rows, inner, outer, options, mode)
 
 
 def drawn(form: str, draw: random.Random) -> tuple[str, str, list[Row], list[Change], list[Change], int, str]:
-    """Arguments of `outcome`."""
+    """Arguments of `assert_read_or_refused_in_words`."""
 
     def changes(most: int) -> list[Change]:
         def one() -> Change:
@@ -460,7 +462,7 @@ def test_any_bytes_for_a_while(form: str) -> None:
     while time.monotonic() < end:
         seed += 1
         try:
-            done += outcome(*drawn(form, random.Random(f"{form} {seed}")))
+            done += assert_read_or_refused_in_words(*drawn(form, random.Random(f"{form} {seed}")))
         except BaseException as fault:
             fault.add_note(f"form {form}, seed {seed}")
             raise

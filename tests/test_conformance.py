@@ -148,7 +148,7 @@ def read(model: Model, batch: Batch) -> Memory:
     return model.read(items_of(model, batch), batch.user, batch.history)
 
 
-def same_memory(actual: Memory, expected: Memory) -> None:
+def assert_same_memory(actual: Memory, expected: Memory) -> None:
     assert torch.equal(actual.segments.sizes, expected.segments.sizes)
     for one, other in ((actual.each, expected.each), (actual.whole, expected.whole)):
         assert one.keys() == other.keys()
@@ -256,8 +256,8 @@ def test_memory_knows_no_candidate_and_no_batch_mate(name: str, loader: Loader) 
     memory = read(model, loader.assemble(position, np.full((len(position), 1), 1)))
     other = loader.assemble(position[[2, 0]], np.tile(np.arange(1, 60), (2, 1)))
     other = replace(other, context=other.context * 0, number=other.number + 1, time=other.time * 2)
-    same_memory(read(model, other), Memory.join([read_alone(model, loader, position[2]), read_alone(model, loader, position[0])]))
-    same_memory(memory, Memory.join([read_alone(model, loader, p) for p in position]))
+    assert_same_memory(read(model, other), Memory.join([read_alone(model, loader, position[2]), read_alone(model, loader, position[0])]))
+    assert_same_memory(memory, Memory.join([read_alone(model, loader, p) for p in position]))
 
 
 def read_alone(model: Model, loader: Loader, position: int) -> Memory:

@@ -570,7 +570,11 @@ def test_what_a_run_without_draws_cannot_have(config: dict[str, Any], impression
     "config", [{"name": "bpr"}, {"name": "softmax", "correct": False}, {"name": "gbce", "sampling_rate": 0.1}, {"name": "bce"}], ids=str
 )
 def test_what_impressions_allow(config: dict[str, Any]) -> None:
-    refuse(read_loss(config), negatives=0, impressions=True)
+    loss = read_loss(config)
+    refuse(loss, negatives=0, impressions=True)
+    chosen = loss.sized(items=9, negatives=0)(Output(logit=torch.tensor([[1.0, 0.0]])), batch_of(torch.tensor([[1.0, 0.0]])))
+    other = loss.sized(items=9, negatives=0)(Output(logit=torch.tensor([[0.0, 1.0]])), batch_of(torch.tensor([[1.0, 0.0]])))
+    assert chosen < other
 
 
 def test_softmax_says_what_it_lacks() -> None:

@@ -220,7 +220,7 @@ def evaluate(
     bundle
         Folder of the bundle.
     protocol
-        loo-99 or loo-full.
+        loo-99 or loo-full; of other splits than leave-last-out last-99 or last-full; among what requests showed, impressions.
     log
         The Log to judge on; by default the one that the bundle was trained on.
     against

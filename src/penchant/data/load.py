@@ -137,7 +137,7 @@ class Loader:
     seed: int
     tie: Tie = "order"
     rows: Ints | None = None  # of each example, the rows of its request; None: its own row, and drawn ones
-    draws: Draws | None = None  # needed where config.negatives, `others` or `further` ask for draws
+    draws: Draws | None = None  # needed where batches are to be trained on, and where `others` or `further` ask for draws
     others: bool = False  # whether each event of a past gets an item not chosen then, for next-item losses
     further: int = 0  # further items a request, for sampled losses
 

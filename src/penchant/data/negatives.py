@@ -88,8 +88,7 @@ class Pool:
     @cached_property
     def _end(self) -> NDArray[np.float64]:
         """The running sum of the weights, [P + 1]."""
-        assert self.weight is not None
-        return np.concatenate([[0.0], np.cumsum(self.weight)])
+        return np.concatenate([[0.0], np.cumsum(np.ones(len(self.row)) if self.weight is None else self.weight)])
 
     def pick(self, group: Ints, random: Bits) -> Ints:
         """int64 of the shape of `random`, a row of each group; the two broadcast together."""

@@ -105,7 +105,6 @@ def _refusal(fault: duckdb.Error, out: Path, memory: str) -> Exception:
 
 def _limit(connection: Connection, spill: Path, memory: str, threads: int | None) -> None:
     connection.execute("SET enable_progress_bar = false")  # which duckdb writes to stdout
-    connection.execute("SET enable_progress_bar = false")  # it would write to the output of whoever calls
     connection.execute(f"SET memory_limit = {literal(memory)}")
     connection.execute(f"SET temp_directory = {literal(str(spill))}")
     if threads:
@@ -166,9 +165,7 @@ def _read_events(connection: Connection, schema: Schema, source: Path, reading: 
         mine = {here: column for here, (of, column) in joined.items() if of == name}
         unmatched[f"events_without_{name}"] = _join(connection, name, join, source, mine, reading)
     if "time" in joined:
-        connection.execute(f"CREATE TABLE timed AS SELECT *, {read.instant(events.time)} AS instant FROM events")
-        connection.execute("DROP TABLE events")
-        connection.execute("ALTER TABLE timed RENAME TO events")
+        _remake(connection, f"SELECT *, {read.instant(events.time)} AS instant FROM events")
     rows = replace(rows, columns=own | wanted)
     numbers = [name for name, field in fields.items() if field.kind == "number"]
     label = events.label
@@ -202,11 +199,16 @@ def _join(connection: Connection, name: str, join: Join, source: Path, columns: 
     table, on = quoted(f"join.{name}"), quoted(f"join.{name}")
     chosen = "".join(f", j.{quoted(here)}" for here in columns)
     ((unmatched,),) = connection.execute(f"SELECT count(*) FROM events e ANTI JOIN {table} j ON j.id = e.{on}").fetchall()
-    connection.execute(f"CREATE TABLE wider AS SELECT e.* EXCLUDE ({on}){chosen} FROM events e LEFT JOIN {table} j ON j.id = e.{on}")
-    connection.execute("DROP TABLE events")
-    connection.execute("ALTER TABLE wider RENAME TO events")
+    _remake(connection, f"SELECT e.* EXCLUDE ({on}){chosen} FROM events e LEFT JOIN {table} j ON j.id = e.{on}")
     connection.execute(f"DROP TABLE {table}")
     return int(unmatched)
+
+
+def _remake(connection: Connection, select: str) -> None:
+    """The table `events` anew, as `select` has it. Quicker than to alter it, and than to update it row by row."""
+    connection.execute(f"CREATE TABLE fresh AS {select}")
+    connection.execute("DROP TABLE events")
+    connection.execute("ALTER TABLE fresh RENAME TO events")
 
 
 def _refuse_no_positives(rows: Rows, label: Label) -> None:
@@ -227,9 +229,10 @@ def _is_positive(label: Label) -> str:
 
 
 def _gather_requests(rows: Rows, schema: Schema) -> int:
-    """How many rows had a later time than their request, which they now have: a past that they stand in knows them that much too early.
+    """The columns `first`, the earliest row of a request, and `instant`, its moment: the earliest time of its rows.
 
-    The columns `first`, the earliest row of a request, and `instant`, its moment: the earliest time of its rows."""
+    Returns how many rows had a later time than that: a past that they stand in knows them too early by as much.
+    """
     connection = rows.connection
     key = "request" if schema.events.impressions and schema.events.impressions.request else '"user", instant'
     if key == "request":
@@ -242,26 +245,21 @@ def _gather_requests(rows: Rows, schema: Schema) -> int:
         read.refuse(
             rows, name, several, "has several values in one request, though context is of its moment (facts of an item go to `shown`)"
         )
-    connection.execute(
-        f"""CREATE TABLE gathered AS
-            SELECT e.* EXCLUDE (instant), min(instant) OVER same AS instant, min(source) OVER same AS first,
+    _remake(
+        connection,
+        f"""SELECT e.* EXCLUDE (instant), min(instant) OVER same AS instant, min(source) OVER same AS first,
                    instant > min(instant) OVER same AS later
-            FROM events e WINDOW same AS (PARTITION BY {key})"""
+            FROM events e WINDOW same AS (PARTITION BY {key})""",
     )
-    connection.execute("DROP TABLE events")
-    connection.execute("ALTER TABLE gathered RENAME TO events")
     ((later,),) = connection.execute("SELECT count(*) FILTER (WHERE later) FROM events").fetchall()
     return int(later)
 
 
 def _drop_duplicates(rows: Rows, schema: Schema) -> None:
     same = '"user", item, ' + ("first" if schema.events.impressions else "instant") + (", label" if schema.events.label else "")
-    rows.connection.execute(
-        f"CREATE TABLE once AS SELECT * FROM events QUALIFY row_number() OVER (PARTITION BY {same} ORDER BY source) = 1"
-    )
-    ((before, after),) = rows.connection.execute("SELECT (SELECT count(*) FROM events), (SELECT count(*) FROM once)").fetchall()
-    rows.connection.execute("DROP TABLE events")
-    rows.connection.execute("ALTER TABLE once RENAME TO events")
+    ((before,),) = rows.connection.execute("SELECT count(*) FROM events").fetchall()
+    _remake(rows.connection, f"SELECT * FROM events QUALIFY row_number() OVER (PARTITION BY {same} ORDER BY source) = 1")
+    ((after,),) = rows.connection.execute("SELECT count(*) FROM events").fetchall()
     if before > after:
         why = "repeats an earlier row (events.duplicates = 'drop')"
         rows.reading.skipped.append(Skipped(file=rows.source.name, why=why, rows=before - after, examples=""))

@@ -78,10 +78,6 @@ class Rows:
     without: Sequence[frozenset[int]]  # the lines of each file that are in no row
     reading: Reading
 
-    @property
-    def table(self) -> Table:
-        return self.source.table
-
 
 def load(
     connection: duckdb.DuckDBPyConnection,

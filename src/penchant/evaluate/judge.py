@@ -120,6 +120,8 @@ def judge(
     position = _some(split.judged(data.log, part), people, seed)
     if not len(position):
         raise DataError(f"{data.log.folder}: the {part} part of split {split.name!r} has no positive event to judge by.")
+    if protocol.sampled:
+        _refuse_too_few(data, position, protocol)
     loader = Loader(data=data, position=position, config=LoadConfig(past=past), seed=seed, tie=protocol.tie)
     items = catalogue_vectors(model, data)
     if protocol.shown:
@@ -165,7 +167,7 @@ Ranks = tuple[Ints, Ints, Ints, Floats | None]
 def _sampled(model: Model, loader: Loader, items: torch.Tensor, count: int, progress: Progress | None) -> Ranks:
     """Against `count` different items that a person never chose, a function of (seed, judged event)."""
     data, log = loader.data, loader.data.log
-    draws = _others(data, count, loader.seed)
+    draws = Negatives(pool=Pool.of(pool(data)), seen=data.seen, seed=loader.seed)
     scores = []
     for position in _blocks(loader.position, count + 1, progress):
         item = np.concatenate([data.rows(position)[:, None], draws.distinct(log.user_of(position), position, count)], axis=1)
@@ -180,12 +182,13 @@ def refuse_unjudgeable(data: EncodedLog, split: Split, protocol: Protocol) -> No
     _refuse_other_split(split, protocol)
     if protocol.shown and data.log.asked is None:
         raise _no_impressions(data)
-    if not len(split.judged(data.log, "valid")):
+    judged = split.judged(data.log, "valid")
+    if not len(judged):
         raise ConfigError(
             f"{data.log.folder}: split {split.name!r} leaves no positive event to validate by; give split.valid a larger share."
         )
     if protocol.sampled:
-        _others(data, protocol.sampled, seed=0)
+        _refuse_too_few(data, np.concatenate([judged, split.judged(data.log, "test")]), protocol)
 
 
 def _refuse_other_split(split: Split, protocol: Protocol) -> None:
@@ -198,17 +201,17 @@ def _no_impressions(data: EncodedLog) -> ConfigError:
     return ConfigError(f"{data.log.folder}: {says}; judge by another protocol.")
 
 
-def _others(data: EncodedLog, count: int, seed: int) -> Negatives:
-    """Draws of items with events that a person never chose, at least `count` for everybody."""
-    rows = pool(data)
-    left = len(rows) - data.seen.count
+def _refuse_too_few(data: EncodedLog, position: Ints, protocol: Protocol) -> None:
+    """Raises ConfigError when somebody who is judged has chosen so much that the protocol's candidates cannot be drawn."""
+    rows, user = pool(data), np.unique(data.log.user_of(position))
+    left = len(rows) - data.seen.count[user]
     worst = int(left.argmin())
-    if left[worst] < count:
+    if left[worst] < (protocol.sampled or 0):
         raise ConfigError(
-            f"{count} items that a person never chose were wanted as candidates; "
-            f"person {data.log.users.column('id')[worst].as_py()!r} has only {left[worst]} left of {len(rows):,}. Judge by loo-full."
+            f"{protocol.sampled} items that a person never chose were wanted as candidates; "
+            f"person {data.log.users.column('id')[int(user[worst])].as_py()!r} has only {left[worst]} left of {len(rows):,}. "
+            f"Judge by {protocol.whole}."
         )
-    return Negatives(pool=Pool.of(rows), seen=data.seen, seed=seed)
 
 
 def _whole(model: Model, loader: Loader, items: torch.Tensor, progress: Progress | None) -> Ranks:

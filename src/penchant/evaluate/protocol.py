@@ -19,6 +19,11 @@ class Protocol:
     shown: bool = False  # ranked with what its request showed
 
     @property
+    def whole(self) -> str:
+        """The protocol of the same events over the whole catalogue, where there are too few items to draw from."""
+        return "loo-full" if self.split else "last-full"
+
+    @property
     def says(self) -> str:
         """The protocol in words."""
         events = "the last positive event of each person" + ("" if self.split else " in the judged part") + " by (time, source row)"
