@@ -10,8 +10,9 @@ import torch
 from hypothesis import settings
 from world import write_world
 
+from penchant.data.encoded import EncodedLog
 from penchant.data.fit import fit_encoding
-from penchant.data.load import EncodedLog, LoadConfig, Loader
+from penchant.data.load import LoadConfig, Loader
 from penchant.data.log import Log
 from penchant.data.prepare import prepare
 from penchant.data.split import Split, leave_last_out

@@ -23,7 +23,8 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from trials import BST, DIEN, ETA, SMALL_DIN, Capsules, IaCN, IaCNConfig
 
 from penchant.batch import Batch, History, Memory, Segments, User
-from penchant.data.load import EncodedLog, Loader
+from penchant.data.encoded import EncodedLog
+from penchant.data.load import Loader
 from penchant.encoding import Encoding
 from penchant.metrics import auc
 from penchant.models import MODELS, build, item_encoder

@@ -22,8 +22,9 @@ from test_prepare import HEADER, NOW, made, refused, schema_of
 from test_readers import jsonl, parquet
 
 from penchant.bundle import Bundle, load_bundle
+from penchant.data.encoded import EncodedLog
 from penchant.data.fit import fit_encoding
-from penchant.data.load import EncodedLog, LoadConfig, Loader
+from penchant.data.load import LoadConfig, Loader
 from penchant.data.log import Log
 from penchant.data.split import leave_last_out
 from penchant.encoding import Encoding

@@ -9,7 +9,8 @@ import pytest
 import torch
 from world import write_world
 
-from penchant.data.load import EncodedLog, LoadConfig, Loader
+from penchant.data.encoded import EncodedLog
+from penchant.data.load import LoadConfig, Loader
 from penchant.data.log import Log
 from penchant.data.prepare import prepare
 from penchant.evaluate.judge import Judged, judge

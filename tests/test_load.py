@@ -17,12 +17,14 @@ from penchant.batch import Batch, History
 from penchant.collate import Pasts as PastFacts
 from penchant.collate import Requests, collate, distinct
 from penchant.config import read
+from penchant.data.encoded import EncodedLog, ranges
 from penchant.data.fit import fit_encoding
-from penchant.data.load import EncodedLog, LoadConfig, Loader, Tie, ranges
+from penchant.data.load import LoadConfig, Loader
 from penchant.data.log import Log
 from penchant.data.split import Split
 from penchant.encoding import Encoding, Ints
 from penchant.errors import ConfigError
+from penchant.schema import Tie
 
 
 def loader_of(log: Log, config: LoadConfig, seed: int = 0, **more: Any) -> Loader:

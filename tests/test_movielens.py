@@ -7,8 +7,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from penchant.data.encoded import EncodedLog
 from penchant.data.fit import fit_encoding
-from penchant.data.load import EncodedLog
 from penchant.data.log import Log
 from penchant.data.prepare import prepare
 from penchant.data.sets import get

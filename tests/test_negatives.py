@@ -9,7 +9,8 @@ from hypothesis import strategies as st
 from test_draw import chi_square
 
 from penchant.config import read
-from penchant.data.load import EncodedLog, LoadConfig, Loader
+from penchant.data.encoded import EncodedLog
+from penchant.data.load import LoadConfig, Loader
 from penchant.data.negatives import PARTS_OF_WINDOW, Negatives, Pool, Seen, by_category, by_life, by_popularity
 from penchant.data.split import Split
 from penchant.errors import ConfigError, DataError

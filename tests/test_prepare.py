@@ -18,8 +18,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from penchant.config import read
+from penchant.data.encoded import EncodedLog
 from penchant.data.fit import fit_encoding
-from penchant.data.load import EncodedLog, LoadConfig, Loader
+from penchant.data.load import LoadConfig, Loader
 from penchant.data.log import Log, open_log
 from penchant.data.prepare import prepare
 from penchant.errors import ConfigError, DataError, ExistsError, PenchantError, SchemaError

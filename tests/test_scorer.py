@@ -11,7 +11,8 @@ import torch
 
 from penchant.batch import Memory
 from penchant.bundle import Bundle, load_bundle
-from penchant.data.load import EncodedLog, LoadConfig, Loader
+from penchant.data.encoded import EncodedLog
+from penchant.data.load import LoadConfig, Loader
 from penchant.data.log import Log
 from penchant.data.replay import request_at, request_now, user_number
 from penchant.data.split import Split

@@ -12,8 +12,8 @@ from hypothesis import strategies as st
 from test_log import PASTS, Pasts, small_log
 
 from penchant.config import read
+from penchant.data.encoded import EncodedLog
 from penchant.data.fit import fit_encoding
-from penchant.data.load import EncodedLog
 from penchant.data.log import Log
 from penchant.data.prepare import prepare
 from penchant.data.sets import get

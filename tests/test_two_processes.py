@@ -15,8 +15,9 @@ from torch.nn import functional as F
 from torch.testing import assert_close
 
 from penchant.batch import Batch
+from penchant.data.encoded import EncodedLog
 from penchant.data.fit import fit_encoding
-from penchant.data.load import EncodedLog, LoadConfig, Loader
+from penchant.data.load import LoadConfig, Loader
 from penchant.data.log import Log, open_log
 from penchant.data.split import leave_last_out
 from penchant.models import build

@@ -15,7 +15,7 @@ from dataclasses import dataclass
 import numpy as np
 import pyarrow as pa
 
-from penchant.data.load import ranges
+from penchant.data.encoded import ranges
 from penchant.encoding import Catalogue, Encoding, Floats, Ints, Vocabulary
 from penchant.schema import Schema
 

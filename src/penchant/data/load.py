@@ -10,9 +10,9 @@ candidates are all of its rows. What it looks like is a function of (seed, epoch
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
-from functools import cached_property, partial
+from functools import partial
 from typing import Literal
 
 import numpy as np
@@ -23,14 +23,14 @@ from penchant.batch import Batch
 from penchant.collate import Pasts, Requests, collate
 from penchant.config import Config
 from penchant.data.draw import Permutation, bits, share
-from penchant.data.fit import attributes, refuse_other_kinds, remap
+from penchant.data.draws import Draws
+from penchant.data.encoded import EncodedLog
 from penchant.data.log import Log
-from penchant.data.negatives import PARTS_OF_WINDOW, Negatives, Pool, SamplerConfig, Seen, by_category, by_life, by_popularity
-from penchant.encoding import Bools, Encoding, Floats, Ints
-from penchant.errors import ConfigError, nearest
+from penchant.data.negatives import SamplerConfig
+from penchant.encoding import Bools, Floats, Ints
+from penchant.errors import ConfigError
 from penchant.schema import Tie
 
-MOST_BUCKETS = 10_000_000  # of "alive", parts of its window
 UNKNOWN_IDS = 1 << 40  # a key of its own, so that ids are not marked by the bits that draw negatives
 
 
@@ -49,82 +49,6 @@ class LoadConfig(Config):
         if self.target == "explicit" and self.negatives:
             raise ValueError("data.target 'explicit' learns from the log's own values; set data.negatives = 0")
         return self
-
-
-class EncodedLog:
-    """A Log seen through an Encoding: ids wherever the Log has places.
-
-    hidden: bool [N], events that may stand in no past (`Split.hidden`).
-    """
-
-    def __init__(self, log: Log, encoding: Encoding, hidden: Bools | None = None) -> None:
-        self.log, self.encoding, self.hidden, schema = log, encoding, hidden, encoding.schema
-        refuse_other_kinds(log, schema)
-        self.item: Ints = encoding.catalogue.items.encode(log.items.column("id"))  # [I] the catalogue row of each item of the Log
-        codes, self.user_number = attributes(log, "user", schema, encoding.vocabularies, encoding.scales)
-        self.user: Ints = np.concatenate([encoding.users.encode(log.users.column("id"))[:, None], codes], axis=1)  # [U, 1 + F]
-        names = [f"{g}.{n}" for g in ("action", "context", "shown") for n in schema.named(g, "category")]
-        self._ids = {name: remap(log, encoding.vocabularies, name) for name in names if name in log.values}
-
-    def rows(self, position: Ints) -> Ints:
-        """int64, the catalogue row of each event's item."""
-        rows: Ints = self.item[self.log.events["item"][position]]
-        return rows
-
-    def codes(self, group: str, position: Ints) -> Ints:
-        """int64 [*, F] of events [*]: action, shown, or context without the derived moments."""
-        names = self.encoding.schema.named(group, "category")
-        out = np.empty((*position.shape, len(names)), dtype=np.int64)
-        for place, name in enumerate(names):
-            known = self._ids.get(f"{group}.{name}")  # None: a field that this Log does not have is UNKNOWN
-            out[..., place] = 0 if known is None else known[self.log.events[f"{group}.{name}"][position]]
-        return out
-
-    def numbers(self, group: str, position: Ints) -> Floats:
-        """float32 [*, 2 B] of events [*]."""
-        names = [f"{group}.{name}" for name in self.encoding.schema.named(group, "number")]
-        missing = np.full(position.shape, np.nan)
-        there = [self.log.events[name][position] if name in self.log.events else missing for name in names]
-        parts = [self.encoding.scales[name].encode(column) for name, column in zip(names, there, strict=True)]
-        return np.concatenate(parts, axis=-1) if parts else np.zeros((*position.shape, 0), np.float32)
-
-    def context(self, position: Ints, time: Ints) -> Ints:
-        """int64 [n, X] the moments of requests."""
-        begin = self.log.start[self.log.user_of(position)]
-        first = np.asarray(self.log.events["time"])[begin]
-        return np.concatenate([self.encoding.moment(time, first), self.codes("context", position)], axis=1)
-
-    @cached_property
-    def seen(self) -> Seen:
-        """Which catalogue rows each person ever chose, in the whole Log."""
-        chosen = np.flatnonzero(self.log.positive)
-        return Seen(self.log.user_of(chosen), self.rows(chosen), users=len(self.log.users), rows=self.encoding.catalogue.size)
-
-    @cached_property
-    def _past(self) -> tuple[Ints, Ints] | None:
-        """Where not every event may stand in a past: the positions of those that may, and how many are before each event."""
-        log = self.log
-        usable = np.ones(log.size, dtype=bool) if self.hidden is None else ~self.hidden
-        if self.encoding.schema.events.past_is_positive:
-            usable &= log.positive
-        if usable.all():
-            return None
-        return np.flatnonzero(usable), np.concatenate([[0], np.cumsum(usable)])
-
-    def past(self, position: Ints, most: int, tie: Tie) -> tuple[Ints, Ints]:
-        """The pasts of events: positions int64 [E], oldest first, end to end, and lengths int64 [n].
-
-        No event at or after its own, and none of its own request.
-        """
-        log = self.log
-        begin, end = log.start[log.user_of(position)], log.begin(position)
-        if tie == "strict":
-            end = log.tie[end]
-        if self._past is not None:
-            begin, end = self._past[1][begin], self._past[1][end]
-        length = np.minimum(end - begin, most)
-        index = ranges(end - length, length)
-        return (index if self._past is None else self._past[0][index]), length
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -290,51 +214,6 @@ class Loader:
         return self.draws.negatives.pool.log_q(group[:, None], row)
 
 
-@dataclass(frozen=True, eq=False)
-class Draws:
-    """Negatives, and which of their groups each is drawn from."""
-
-    negatives: Negatives
-    group: Callable[[Ints, Ints], Ints]  # catalogue rows and times (unix milliseconds) of what negatives stand beside -> groups
-
-    @staticmethod
-    def of(data: EncodedLog, train: Ints, config: SamplerConfig, seed: int) -> Draws:
-        """As a sampler is configured, of the items with training rows. Raises ConfigError for a field that items do not have."""
-        log, catalogue = data.log, data.encoding.catalogue
-        chosen = train[log.positive[train]]
-        seen = Seen(log.user_of(chosen), data.rows(chosen), users=len(log.users), rows=catalogue.size)
-        row = np.flatnonzero(catalogue.known)
-        pool, group = _pool(data, train, config, row)
-        return Draws(Negatives(pool=pool, seen=seen, seed=seed), group)
-
-
-def _pool(data: EncodedLog, train: Ints, config: SamplerConfig, row: Ints) -> tuple[Pool, Callable[[Ints, Ints], Ints]]:
-    catalogue, time = data.encoding.catalogue, np.asarray(data.log.events["time"])
-    if config.name == "category":
-        names = data.encoding.schema.named("item", "category")
-        name = config.field or (names[0] if names else "")
-        if name not in names:
-            raise ConfigError(
-                f"data.sampler 'category' needs an item field of one category; "
-                f"there {f'is no {config.field!r}' if config.field else 'is none'}, only {', '.join(names) or 'ids'}.{nearest(name, names)}"
-            )
-        code = catalogue.code[:, names.index(name)]
-        return by_category(row, code), lambda row, time: code[row]
-    if config.name == "alive" and data.log.schema.events.time.unit == "rows":
-        raise ConfigError("data.sampler 'alive' needs times; this log knows the order of its rows alone.")
-    if config.name == "alive":
-        width = max(int(config.hours * 3_600_000 / PARTS_OF_WINDOW), 1)
-        first = int(time[train].min())
-        bucket = (time[train] - first) // width
-        buckets = int(bucket.max()) + 1
-        if buckets > MOST_BUCKETS:
-            raise ConfigError(f"data.sampler.hours is {config.hours:g}, too few for a log of {buckets * width // 3_600_000:,} hours.")
-        pool = by_life(row, data.rows(train), bucket, buckets)
-        return pool, lambda row, time: np.clip((time - first) // width, 0, buckets - 1)
-    pool = by_popularity(row, catalogue.count, config.power) if config.name == "popularity" else Pool.of(row)
-    return pool, lambda row, time: np.zeros(len(row), dtype=np.int64)
-
-
 def _requests(log: Log, train: Ints) -> tuple[Ints, Ints]:
     """The first row of each request that trains, and how many rows it has."""
     begin, rows = np.unique(log.begin(train), return_counts=True)
@@ -343,13 +222,6 @@ def _requests(log: Log, train: Ints) -> tuple[Ints, Ints]:
 
 def _weight(log: Log, row: Ints) -> Floats | None:
     return np.asarray(log.events["weight"])[row] if "weight" in log.events else None
-
-
-def ranges(start: Ints, length: Ints) -> Ints:
-    """start[0], start[0] + 1, ... (length[0] of them), start[1], ...: int64 [sum of length]."""
-    end = np.cumsum(length)
-    index: Ints = np.arange(end[-1] if len(end) else 0, dtype=np.int64) + np.repeat(start - (end - length), length)
-    return index
 
 
 def _latest(log: Log, position: Ints, most: int) -> Bools:

@@ -9,8 +9,8 @@ import numpy as np
 
 from penchant.bundle import Bundle
 from penchant.config import validate
+from penchant.data.encoded import EncodedLog
 from penchant.data.fit import with_items_of
-from penchant.data.load import EncodedLog
 from penchant.data.log import Log
 from penchant.data.split import SplitConfig, split_of
 from penchant.errors import ConfigError

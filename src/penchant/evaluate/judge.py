@@ -13,7 +13,8 @@ from numpy.typing import NDArray
 
 from penchant.batch import Batch
 from penchant.data.draw import bits
-from penchant.data.load import EncodedLog, LoadConfig, Loader, ranges
+from penchant.data.encoded import EncodedLog, ranges
+from penchant.data.load import LoadConfig, Loader
 from penchant.data.negatives import Negatives, Pool
 from penchant.data.split import Split
 from penchant.encoding import Bools, Floats, Ints

@@ -22,8 +22,9 @@ import torch
 
 from penchant.bundle import Bundle, load_bundle, save_bundle
 from penchant.config import dump, validate
+from penchant.data.encoded import EncodedLog
 from penchant.data.fit import fit_encoding
-from penchant.data.load import EncodedLog, Loader
+from penchant.data.load import Loader
 from penchant.data.log import Log, open_log
 from penchant.data.split import Split, split_of
 from penchant.encoding import Encoding
