@@ -91,8 +91,9 @@ def test_only_the_command_line_imports_inside_functions(path: Path) -> None:
 
 @pytest.mark.parametrize("name", NO_TORCH)
 def test_no_torch(name: str) -> None:
-    path = SOURCE / (name if name.endswith(".py") else f"{name}.py")
-    assert [module for module, _ in imported(path) if module.split(".")[0] == "torch"] == []
+    paths = [path for path in FILES if room(path) == name or path == SOURCE / name]
+    assert paths
+    assert [module for path in paths for module, _ in imported(path) if module.split(".")[0] == "torch"] == []
 
 
 def test_no_room_is_named_for_nothing() -> None:

@@ -1,0 +1,33 @@
+"""What a model is measured by: numpy in, numbers out, the same for every model.
+
+    score, label                 auc, log_loss            one number for all rows
+    score, label, group          grouped_auc              one AUC a user, then their mean
+    score, label, group, k       ranking                  five metrics a user, for whole lists
+    above, tied, k               ranking_of_one           the same where each list has one positive
+    one value a user             bootstrap, paired        how sure one may be of a mean, and of a difference
+
+Tied scores are shared evenly: every metric here is its own mean over all orders of the tied rows, so no model
+gains by saying the same of everything, and none depends on the order in which its rows came.
+"""
+
+from __future__ import annotations
+
+from penchant.metrics.labelled import GroupedAUC, auc, grouped_auc, log_loss, rel_improvement
+from penchant.metrics.ranking import Ranking, ranking, ranking_of_one
+from penchant.metrics.resample import Difference, Interval, bootstrap, bootstrap_auc, paired
+
+__all__ = [
+    "Difference",
+    "GroupedAUC",
+    "Interval",
+    "Ranking",
+    "auc",
+    "bootstrap",
+    "bootstrap_auc",
+    "grouped_auc",
+    "log_loss",
+    "paired",
+    "ranking",
+    "ranking_of_one",
+    "rel_improvement",
+]
