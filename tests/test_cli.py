@@ -79,8 +79,9 @@ def test_train_by_file_and_flags(run: Said, log: Log, tmp_path: Path) -> None:
         (["--train.epochs", "0"], "flags: train.epochs is 0; input should be greater than or equal to 1."),
         (["--train.epochs"], "--train.epochs has no value: write --train.epochs VALUE."),
         (
-            ["--train.monitor", "auc"],
-            "'auc' is not a metric here: there are hr@10, ndcg@10, mrr@10, map@10, recall@10, gauc. Did you mean 'gauc'?",
+            ["--train.monitor", "aucc"],
+            "'aucc' is not a metric here: there are hr@10, ndcg@10, map@10, map-r@10, mrr@10, recall@10, gauc, gauc:positives, gauc:users, "
+            "log-loss, auc. Did you mean 'auc'?",
         ),
         (["--log", "nowhere"], "nowhere: this is not a penchant log: it has no manifest.json."),
     ],
@@ -100,7 +101,9 @@ def test_evaluate(run: Said, trained: Path) -> None:
     assert result["model"].startswith("din@")
     table = run("evaluate", trained, "--protocol", "loo-full").out
     assert f"{result['ndcg@10']:.3f} [".removeprefix("0") in table
-    assert "loo-full: the last positive event of each person by (time, source row), given all events before it in that order" in table
+    assert (
+        "loo-full: split leave-last-out: the last positive event of each person, given all events before it by (time, source row)" in table
+    )
     assert f"{result['people']:,} people judged, 0 dropped" in table
 
 
@@ -115,8 +118,8 @@ def test_evaluate_refuses(run: Said, trained: Path) -> None:
     said = run("evaluate", trained, "--protocol", "loo-98")
     assert (said.status, said.out) == (2, "")
     assert (
-        said.err
-        == "penchant: 'loo-98' is not a protocol: there are loo-99, loo-full, last-99, last-full, impressions. Did you mean 'loo-99'?\n"
+        said.err == "penchant: 'loo-98' is not a protocol: there are loo-99, loo-99-popular, loo-full, last-99, last-full, temporal-80-20, "
+        "temporal-80-20-user, ctr, dien, impressions, logged. Did you mean 'loo-99'?\n"
     )
     small = run("evaluate", trained)
     assert small.status == 2

@@ -21,12 +21,13 @@ from penchant.encoding import Encoding
 from penchant.errors import ConfigError, DataError, TrainingError, UnknownNameError
 from penchant.evaluate.compare import compare, described, evaluate
 from penchant.evaluate.judge import judge, pool
+from penchant.evaluate.judged import Judged
 from penchant.evaluate.protocol import PROTOCOLS
 from penchant.metrics import auc
 from penchant.models import build
 from penchant.nn.model import Model
 
-FULL, NINE = PROTOCOLS["loo-full"], replace(PROTOCOLS["loo-99"], name="loo-9", sampled=9)
+FULL, NINE = PROTOCOLS["loo-full"], replace(PROTOCOLS["loo-99"], name="loo-9", count=9)
 
 
 @pytest.fixture(scope="module")
@@ -44,6 +45,11 @@ def one_by_one(model: Model, data: EncodedLog, position: int, rows: np.ndarray) 
         return np.array([float(model(loader.assemble(np.array([position]), np.array([[row]]))).logit) for row in rows])
 
 
+def scores(judged: Judged) -> np.ndarray:
+    assert judged.rows is not None
+    return judged.rows.score.reshape(judged.people, -1)
+
+
 def test_whole_catalogue_against_a_loop(model: Model, data: EncodedLog, split: Split, log: Log) -> None:
     judged = judge(model, data, split, FULL, past=10)
     happened = {int(row) for row in data.rows(np.arange(log.size))}
@@ -55,39 +61,40 @@ def test_whole_catalogue_against_a_loop(model: Model, data: EncodedLog, split: S
         own = int(data.rows(np.array([position]))[0])
         rivals = np.array(sorted(happened - past - {own}))
         target, score = one_by_one(model, data, position, np.array([own]))[0], one_by_one(model, data, position, rivals)
-        assert judged.others[at] == len(rivals)
-        assert abs(int(judged.above[at]) - int((score > target).sum())) <= int((np.abs(score - target) < 1e-5).sum())
+        assert judged.lists.rows[at] == 1 + len(rivals)
+        assert abs(int(judged.lists.begin[at]) - int((score > target).sum())) <= int((np.abs(score - target) < 1e-5).sum())
 
 
 def test_sampled_against_a_loop(model: Model, data: EncodedLog, split: Split, log: Log) -> None:
     judged = judge(model, data, split, NINE, past=10)
-    assert judged.score is not None
-    assert judged.score.shape == (len(split.test), 10)
-    np.testing.assert_array_equal(judged.above, (judged.score[:, 1:] > judged.score[:, :1]).sum(1))
-    hit = [1.0 if above < 3 else 0.0 for above in judged.above]
+    assert judged.rows is not None
+    score, above = judged.rows.score.reshape(-1, 10), judged.lists.begin
+    assert len(score) == len(split.test)
+    np.testing.assert_array_equal(above, (score[:, 1:] > score[:, :1]).sum(1))
+    hit = [1.0 if one < 3 else 0.0 for one in above]
     assert judged.value("hr@3") == pytest.approx(np.mean(hit))
-    gain = [1 / np.log2(above + 2) if above < 3 else 0.0 for above in judged.above]
+    gain = [1 / np.log2(one + 2) if one < 3 else 0.0 for one in above]
     assert judged.value("ndcg@3") == pytest.approx(np.mean(gain))
     label = np.zeros((len(split.test), 10))
     label[:, 0] = 1
-    assert judged.summary()["auc"] == auc(judged.score.reshape(-1), label.reshape(-1))
-    assert judged.value("gauc") == pytest.approx(np.mean([auc(row, np.eye(10)[0]) for row in judged.score]))
+    assert judged.summary()["auc"] == auc(score.reshape(-1), label.reshape(-1))
+    assert judged.value("gauc") == pytest.approx(np.mean([auc(row, np.eye(10)[0]) for row in score]))
 
 
 def test_candidates_do_not_depend_on_the_model_or_on_who_else_is_judged(model: Model, data: EncodedLog, split: Split) -> None:
     whole, some = judge(model, data, split, NINE, past=10), judge(model, data, split, NINE, past=10, people=13)
     at = np.searchsorted(whole.position, some.position)
     assert len(some.position) == 13
-    np.testing.assert_allclose(whole.score[at], some.score, rtol=1e-5, atol=1e-6)  # type: ignore[index,arg-type]
+    np.testing.assert_allclose(scores(whole)[at], scores(some), rtol=1e-5, atol=1e-6)
     other = judge(model, data, split, NINE, past=10, seed=1)
-    assert not np.allclose(other.score, whole.score)  # type: ignore[arg-type]
+    assert not np.allclose(scores(other), scores(whole))
 
 
 def test_a_model_that_says_the_same_of_all_is_judged_as_chance(data: EncodedLog, split: Split, encoding: Encoding) -> None:
     flat = build(encoding, "popularity", {})
     flat.item.count.zero_()  # type: ignore[attr-defined]
     judged = judge(flat, data, split, NINE, past=10)
-    assert (judged.tied == 9).all()
+    assert (judged.lists.size == 10).all()
     assert judged.value("hr@3") == pytest.approx(0.3)
     assert judged.value("gauc") == pytest.approx(0.5)
 
@@ -114,7 +121,10 @@ def test_unknown_metrics(model: Model, data: EncodedLog, split: Split) -> None:
     for name in ("ndgc@10", "hr@0", "hr", "gauc@3", "group@2"):
         with pytest.raises(UnknownNameError) as fault:
             judged.each(name)
-        assert str(fault.value).startswith(f"{name!r} is not a metric here: there are hr@10, ndcg@10, mrr@10, map@10, recall@10, gauc.")
+        assert str(fault.value).startswith(
+            f"{name!r} is not a metric here: there are hr@10, ndcg@10, map@10, map-r@10, mrr@10, recall@10, gauc, gauc:positives, "
+            "gauc:users, log-loss, auc."
+        )
 
 
 def test_scores_that_are_no_numbers(data: EncodedLog, split: Split, encoding: Encoding) -> None:
@@ -133,7 +143,9 @@ def test_comparing(model: Model, data: EncodedLog, split: Split, encoding: Encod
     assert found["says"].startswith("popularity - din: ")
     with pytest.raises(ConfigError) as protocol:
         compare(ours, judge(model, data, split, FULL, past=10))
-    assert str(protocol.value) == "results of loo-9 (test) and loo-full (test) cannot be compared: the protocols differ."
+    assert str(protocol.value) == (
+        "results of loo-9 and loo-full cannot be compared: candidates uniform, not catalogue; count 9, not 0; excluded chosen, not past."
+    )
     with pytest.raises(ConfigError) as people:
         compare(ours, judge(model, data, split, NINE, past=10, seed=1))
     assert str(people.value) == "these results are of different people or candidates; judge both on one Log with one seed."
@@ -191,7 +203,7 @@ def test_people_without_another_candidate_are_dropped(tmp_path: Path) -> None:
     split = leave_last_out(log)
     encoding = fit_encoding(log, split.train)
     judged = judge(build(encoding, "popularity", {}), EncodedLog(log, encoding), split, FULL, past=5)
-    assert (judged.people, judged.dropped, judged.others.tolist()) == (1, 1, [1])  # for a, all but the judged item is past
+    assert (judged.people, judged.dropped, judged.lists.rows.tolist()) == (1, 1, [2])  # for a, all but the judged item is past
 
 
 def test_a_log_of_other_columns_is_read_by_the_bundle_s_schema(model: Model, encoding: Encoding, tmp_path: Path) -> None:
@@ -227,7 +239,7 @@ def test_a_bundle_is_judged_on_another_log(model: Model, encoding: Encoding, log
     bundle = Bundle(name="din", model=model, encoding=encoding, config={}, item=type(model).Item, past=10, tie="order")
     judged = evaluate(bundle, other, FULL)
     assert judged.people == len(leave_last_out(other).test)
-    assert judged.others.max() > encoding.catalogue.size  # items that the bundle did not know are among the candidates
+    assert judged.lists.rows.max() > encoding.catalogue.size  # items that the bundle did not know are among the candidates
     model.item.extend(encoding.catalogue)
     assert len(fit_encoding(other, leave_last_out(other).train).catalogue.title) == 121
     again = evaluate(bundle, log, FULL)

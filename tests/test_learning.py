@@ -24,7 +24,7 @@ from penchant.train.loop import fit
 pytestmark = pytest.mark.slow
 
 TASTES = 8
-PROTOCOL = replace(PROTOCOLS["loo-99"], name="loo-30", sampled=30)
+PROTOCOL = replace(PROTOCOLS["loo-99"], name="loo-30", count=30)
 
 
 @dataclass

@@ -18,6 +18,7 @@ from penchant.errors import DataError, PenchantError
 from penchant.metrics import (
     Difference,
     Interval,
+    Lists,
     auc,
     bootstrap,
     bootstrap_auc,
@@ -25,12 +26,11 @@ from penchant.metrics import (
     log_loss,
     paired,
     ranking,
-    ranking_of_one,
     rel_improvement,
 )
 
 EXACT = 1e-12
-NAMES = ("hr", "ndcg", "map", "mrr", "recall")
+NAMES = ("hr", "ndcg", "map", "map_r", "mrr", "recall")
 Row = tuple[float, int, float, int]  # score, label, weight, group
 
 tied = st.integers(-2, 2).map(float) | st.sampled_from([float("inf"), float("-inf")])
@@ -174,7 +174,7 @@ def of_one_order(label: Sequence[int], k: int) -> list[float]:
             precision += hits / i
             reciprocal = reciprocal or 1 / i
     ideal = sum(1 / log2(i + 1) for i in range(1, min(total, k) + 1))
-    return [float(hits > 0), dcg / ideal, precision / min(total, k), reciprocal, hits / total]
+    return [float(hits > 0), dcg / ideal, precision / min(total, k), precision / total, reciprocal, hits / total]
 
 
 def of_all_orders(rows: Sequence[tuple[float, int]], k: int) -> np.ndarray:
@@ -189,13 +189,32 @@ def test_ranking_is_the_mean_over_all_orders_of_the_ties(lists: list[list[tuple[
     flat = [(score, label, user) for user, one in enumerate(lists) for score, label in one]
     if mixed:
         chance.shuffle(flat)
-    ours = ranking(*zip(*flat, strict=True), k)
+    score, label, group = zip(*flat, strict=True)
+    lists_of = Lists.of(score, label, group)
+    ours = ranking(score, label, group, k)
     kept = [user for user, one in enumerate(lists) if any(label for _, label in one)]
     assert ours.group.tolist() == kept
     assert ours.dropped == len(lists) - len(kept)
     wanted = np.array([of_all_orders(lists[user], k) for user in kept]).reshape(-1, len(NAMES))
     for name, column in zip(NAMES, wanted.T, strict=True):
         assert getattr(ours, name) == pytest.approx(column, abs=EXACT), name
+        assert getattr(lists_of.at(k), name) == pytest.approx(column, abs=EXACT), name
+    for user, value in zip(lists_of.group, lists_of.auc, strict=True):
+        scores, labels = zip(*lists[user], strict=True)
+        assert np.isnan(value) if all(labels) else value == pytest.approx(sk.roc_auc_score(labels, scores), abs=EXACT)
+
+
+def test_lists_joined_and_taken() -> None:
+    draw = np.random.default_rng(7)
+    score, label, group = draw.integers(0, 9, 300), draw.integers(0, 2, 300), draw.integers(0, 12, 300)
+    whole = Lists.of(score, label, group)
+    parts = Lists.join([Lists.of(score[mine], label[mine], group[mine]) for mine in (group < 5, group >= 5)])
+    kept = draw.random(12) < 0.5
+    for name in NAMES:
+        assert getattr(parts.at(4), name).tolist() == getattr(whole.at(4), name).tolist()
+        assert getattr(whole.take(kept).at(4), name).tolist() == getattr(whole.at(4), name)[kept].tolist()
+    assert whole.take(kept).auc.tolist() == whole.auc[kept].tolist()
+    assert whole.take(kept).group.tolist() == np.flatnonzero(kept).tolist()
 
 
 @pytest.mark.parametrize("k", [1, 3, 10, 60])
@@ -210,7 +229,7 @@ def test_ranking_is_ir_measures_where_nothing_ties(k: int) -> None:
     qrels = [ir_measures.Qrel(str(g), str(s), int(y)) for g, s, y in named if g in have]
     run = [ir_measures.ScoredDoc(str(g), str(s), s) for g, s, _ in named if g in have]
     total = np.bincount(group, label)[have]
-    theirs = {"hr": "Success", "ndcg": "nDCG", "map": "AP", "mrr": "RR", "recall": "R"}
+    theirs = {"hr": "Success", "ndcg": "nDCG", "map": "AP", "map_r": "AP", "mrr": "RR", "recall": "R"}
     for name, other in theirs.items():
         found = ir_measures.iter_calc([ir_measures.parse_measure(f"{other}@{k}")], qrels, run)
         wanted = {int(one.query_id): one.value for one in found}
@@ -247,21 +266,23 @@ def test_ranking_of_a_whole_catalogue_is_that_of_ragged_or_mingled_lists() -> No
 
 
 @given(st.lists(st.tuples(st.integers(0, 5), st.integers(0, 5), st.integers(0, 5)), min_size=1, max_size=10), st.integers(1, 12))
-def test_ranking_of_one_is_ranking(counts: list[tuple[int, int, int]], k: int) -> None:
+def test_lists_of_one_are_lists(counts: list[tuple[int, int, int]], k: int) -> None:
     score, label, group = [], [], []
     for user, (above, same, below) in enumerate(counts):
         score += [2] * above + [1] * (same + 1) + [0] * below
         label += [0] * (above + same) + [1] + [0] * below
         group += [user] * (above + same + 1 + below)
-    above, same, _ = (np.array(column) for column in zip(*counts, strict=True))
-    ours, wanted = ranking_of_one(above, same, k), ranking(score, label, group, k)
+    above, same, below = (np.array(column) for column in zip(*counts, strict=True))
+    lists, wanted = Lists.of_one(above, same, above + same + below), ranking(score, label, group, k)
+    ours = lists.at(k)
+    assert lists.auc == pytest.approx(Lists.of(score, label, group).auc, abs=EXACT, nan_ok=True)
     for name in (*NAMES, "group"):
         assert getattr(ours, name) == pytest.approx(getattr(wanted, name), abs=EXACT), name
     assert ours.dropped == wanted.dropped == 0
 
 
-def test_ranking_of_one_by_hand() -> None:
-    ours = ranking_of_one([0, 1, 9, 10, 1, 0], [0, 0, 0, 0, 1, 19], 10)  # ranks 1, 2, 10, 11, 2 or 3, and any of 1..20
+def test_lists_of_one_by_hand() -> None:
+    ours = Lists.of_one([0, 1, 9, 10, 1, 0], [0, 0, 0, 0, 1, 19], [19] * 6).at(10)  # ranks 1, 2, 10, 11, 2 or 3, and any of 1..20
     some = [sum(f(i) for i in range(1, 11)) / 20 for f in (lambda i: 1 / log2(i + 1), lambda i: 1 / i)]
     half = (1 / log2(3) + 1 / log2(4)) / 2
     assert ours.hr == pytest.approx([1, 1, 1, 0, 1, 0.5], abs=EXACT)
@@ -274,7 +295,7 @@ def test_ranking_of_one_by_hand() -> None:
 def test_a_model_that_says_the_same_of_everything_ranks_as_chance() -> None:
     ours = ranking(np.zeros(1000), [1] + [0] * 999, np.zeros(1000), 10)
     assert ours.hr[0] == pytest.approx(0.01, abs=EXACT)
-    assert ranking_of_one([0], [999], 10).hr[0] == pytest.approx(0.01, abs=EXACT)
+    assert Lists.of_one([0], [999], [999]).at(10).hr[0] == pytest.approx(0.01, abs=EXACT)
 
 
 # --- how sure
@@ -370,6 +391,18 @@ def test_p_is_even_where_nothing_differs() -> None:
     assert np.mean(p < 0.5) == pytest.approx(0.5, abs=0.08)
 
 
+def test_a_weight_of_a_pair_is_its_share_of_both_means() -> None:
+    draw = np.random.default_rng(8)
+    a, b, weight = draw.normal(size=200), draw.normal(size=200), draw.integers(0, 4, 200)
+    found = paired(a, b, weight, resamples=500)
+    assert found.difference == pytest.approx((a - b) @ weight / weight.sum(), abs=EXACT)
+    wanted = bootstrap(a - b, weight, resamples=500)
+    assert (found.low, found.high) == (wanted.low, wanted.high)
+    alike = paired(a, b, np.full(200, 3.0), resamples=500)
+    assert alike.p == paired(a, b, resamples=500).p
+    assert alike.difference == pytest.approx((a - b).mean(), abs=EXACT)
+
+
 def test_paired_is_quick() -> None:
     a, b = np.random.default_rng(15).random((2, 6000))
     began = time.perf_counter()
@@ -403,9 +436,13 @@ NAN = float("nan")
         (lambda: ranking([1], [1], [0], 0), "k is 0: wanted a whole number of at least 1."),
         (lambda: ranking([1], [1], [0], 2.5), "k is 2.5: wanted a whole number of at least 1."),
         (lambda: ranking([NAN], [1], [0], 1), "score holds nan at row 0, the first of 1 such in 1: wanted a number."),
-        (lambda: ranking_of_one([0, 1], [0], 1), "tied has shape (1,): wanted (2,), that of above."),
-        (lambda: ranking_of_one([0, -1], [0, 0], 1), "above holds -1.0 at row 1, the first of 1 such in 2: wanted a count of at least 0."),
-        (lambda: ranking_of_one([0], [0.5], 1), "tied holds 0.5 at row 0, the first of 1 such in 1: wanted a count of at least 0."),
+        (lambda: Lists.of_one([0, 1], [0], [1, 1]), "tied has shape (1,): wanted (2,), that of above."),
+        (
+            lambda: Lists.of_one([0, -1], [0, 0], [1, 1]),
+            "above holds -1.0 at row 1, the first of 1 such in 2: wanted a count of at least 0.",
+        ),
+        (lambda: Lists.of_one([0], [0.5], [1]), "tied holds 0.5 at row 0, the first of 1 such in 1: wanted a count of at least 0."),
+        (lambda: Lists.of_one([0], [0], [1, 2]), "others has shape (2,): wanted (1,), that of above."),
         (lambda: bootstrap([]), "value is empty: wanted a number for each user."),
         (lambda: bootstrap([1, 2], [0, 0]), "bootstrap has no user of any weight among 2: wanted at least one."),
         (lambda: bootstrap([1], resamples=0), "resamples is 0: wanted a whole number of at least 1."),

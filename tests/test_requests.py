@@ -20,6 +20,7 @@ from penchant.data.split import SplitConfig, split_of
 from penchant.errors import ConfigError
 from penchant.evaluate.judge import judge
 from penchant.evaluate.protocol import PROTOCOLS
+from penchant.metrics import auc
 from penchant.models import build
 from penchant.schema import Schema
 
@@ -230,16 +231,21 @@ def test_impressions_are_judged_among_what_was_shown(feed: Log, seen: EncodedLog
     model = build(seen.encoding, "deepfm", {}).eval()
     split = split_of(feed)
     judged = judge(model, seen, split, PROTOCOLS["impressions"], past=10)
-    begin, positive = feed.begin(np.arange(feed.size)), feed.positive
-    rivals = {at: [one for one in range(feed.size) if begin[one] == begin[at] and not positive[one]] for at in split.test.tolist()}
-    assert judged.position.tolist() == [at for at, beside in rivals.items() if beside]
-    assert judged.dropped == split.dropped + sum(not beside for beside in rivals.values())
-    alone = Loader(data=seen, position=split.test, config=LoadConfig(past=10), seed=0)
-    for at, above, others in zip(judged.position.tolist(), judged.above.tolist(), judged.others.tolist(), strict=True):
-        rows = np.array([[at, *rivals[at]]])
-        logit = model(alone.assemble(np.array([at]), seen.rows(rows), shown=rows)).logit[0]
-        assert others == len(rivals[at])
-        assert above == int((logit[1:] > logit[0]).sum())
+    begin, positive, of_part = feed.begin(np.arange(feed.size)), feed.positive, set(feed.begin(split.test).tolist())
+    shown = {at: [one for one in range(feed.size) if begin[one] == at] for at in sorted(of_part)}
+    mixed = [at for at, rows in shown.items() if len({bool(positive[row]) for row in rows}) == 2]
+    assert 0 < len(mixed) < len(of_part)
+    assert judged.position.tolist() == mixed
+    assert judged.user.tolist() == feed.user_of(np.array(mixed)).tolist()
+    assert judged.dropped == PEOPLE - judged.people
+    alone = Loader(data=seen, position=np.array(mixed), config=LoadConfig(past=10), seed=0)
+    values = []
+    for place, at in enumerate(mixed):
+        rows = np.array([shown[at]])
+        logit = model(alone.assemble(np.array([at]), seen.rows(rows), shown=rows)).logit[0].detach().numpy()
+        values.append(auc(logit, positive[rows[0]]))
+        assert judged.lists.rows[place] == rows.size
+    assert judged.value("gauc") == pytest.approx(np.mean(values))
 
 
 def test_a_log_without_impressions_is_not_judged_by_them(log: Log, data: EncodedLog, split: Any) -> None:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import json as jsonlib
 import sys
 import traceback
+from contextlib import redirect_stdout
 from dataclasses import asdict
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -149,6 +150,43 @@ def data_prepare(
         _console().print(f"skipped {rows}: {one['why']}{examples}", soft_wrap=True, highlight=False, markup=False)
 
 
+@data.command(name="check")
+def data_check(
+    log: Path,
+    *,
+    split: str | None = None,
+    bundle: Path | None = None,
+    tie: Literal["order", "strict"] = "order",
+    json: Json = False,
+) -> None:
+    """Name leaks and traps of a Log, with examples; exit status 2 when one of them spoils numbers.
+
+    Parameters
+    ----------
+    log
+        Folder of the Log.
+    split
+        How the Log is split, such as time; by default as the bundle was trained, or leave-last-out.
+    bundle
+        A bundle whose vocabularies are to hold nothing but what trains.
+    tie
+        strict leaves events of the judged moment out of pasts.
+    """
+    from penchant import show
+    from penchant.config import read
+    from penchant.data.check import check
+    from penchant.data.log import open_log
+    from penchant.data.split import SplitConfig
+
+    loaded = _bundle(bundle) if bundle else None
+    own = loaded.facts.get("run", {}).get("split", {}) if loaded else {}
+    config = read(SplitConfig, {"name": split} if split else own, where="--split" if split else "bundle")
+    found = check(open_log(log), config, encoding=loaded.encoding if loaded else None, tie=tie).as_dict()
+    _json(found) if json else show.checked(_console(), found)
+    if found["grave"]:
+        sys.exit(2)
+
+
 @data.command(name="schema")
 def data_schema(*files: Path, out: Path | None = None, json: Json = False) -> None:
     """Propose a schema from a sample of raw files, with what was guessed and why; edit it before you use it.
@@ -220,26 +258,25 @@ def evaluate(
     bundle
         Folder of the bundle.
     protocol
-        loo-99 or loo-full; of other splits than leave-last-out last-99 or last-full; among what requests showed, impressions.
+        loo-99, loo-99-popular or loo-full; of any split last-99 or last-full; temporal-80-20, temporal-80-20-user; ctr, dien; among what
+        requests showed, impressions; by the log's own labels, logged.
     log
         The Log to judge on; by default the one that the bundle was trained on.
     against
         Another bundle, judged on the same people and candidates.
     metric
-        What the two are compared by; ndcg@10 unless said otherwise.
+        What the two are compared by; by default the metric that the protocol is read by.
     """
     from penchant import show
-    from penchant.errors import unknown_name
     from penchant.evaluate.compare import compare, described
     from penchant.evaluate.compare import evaluate as run
-    from penchant.evaluate.judge import parse_metric
-    from penchant.evaluate.protocol import PROTOCOLS
+    from penchant.evaluate.judged import parse_metric
+    from penchant.evaluate.protocol import find_protocol
 
-    if protocol not in PROTOCOLS:
-        raise unknown_name("protocol", protocol, PROTOCOLS)
+    asked = find_protocol(protocol)
     if metric and not against:
         raise ConfigError("--metric says what two bundles are compared by; name the other with --against.")
-    metric = metric or "ndcg@10"
+    metric = metric or asked.paired_by
     parse_metric(metric)
     loaded = [_bundle(path) for path in (bundle, against) if path]
     opened = _log(loaded[0], log)
@@ -247,14 +284,14 @@ def evaluate(
         judged = []
         for one in loaded:
             shown.stage(f"judging {one.label}")
-            judged.append(run(one, opened, PROTOCOLS[protocol], seed=seed, progress=shown.judged))
+            judged.append(run(one, opened, asked, seed=seed, progress=shown.judged))
     found: dict[str, Any] = {"results": [{"model": one.label, **result.summary()} for one, result in zip(loaded, judged, strict=True)]}
     if against:
         found["difference"] = described(compare(judged[0], judged[1], metric), loaded[0].label, loaded[1].label, metric)
     if json:
         return _json(found)
     console = _console()
-    show.results(console, found["results"], PROTOCOLS[protocol].says)
+    show.results(console, found["results"], asked.says)
     if against:
         console.print(f"\n{found['difference']['says']}.", soft_wrap=True, highlight=False)
 
@@ -299,6 +336,37 @@ def recommend(
     if json:
         return _json(scored.as_dict())
     show.recommended(_console(), scored)
+
+
+@app.command
+def check(model: str, *config: Words, json: Json = False) -> None:
+    """Ask of a model what every model must obey, yours too; the exit status is 2 when a law is broken.
+
+    Example: penchant check my_models:Mine --model.head [16,8]
+
+    Parameters
+    ----------
+    model
+        A name such as din, or module:Class, found in this folder or on Python's path.
+    config
+        A TOML file of [model] and [item], then dotted keys that override it, such as --model.head [16,8] --item.dim 8.
+    """
+    from penchant import show
+    from penchant.config import parse_flags, read
+    from penchant.conformance.check import CheckConfig, check_model
+
+    file, words = (Path(config[0]), config[1:]) if config and not config[0].startswith("--") else (None, config)
+    settings = read(CheckConfig, file or {}, parse_flags(words), where=None if file else "flags")
+    sys.path.insert(0, str(Path.cwd()))
+    with progress() as shown, redirect_stdout(sys.stderr):  # a model may print
+        shown.stage(f"checking {model}")
+        found = check_model(model, settings.model, item=settings.item, report=lambda law: shown.stage(f"checking {model}: {law}"))
+    if json:
+        _json(found.as_dict())
+    else:
+        show.laws(_console(), found.as_dict())
+    if not found.holds:
+        sys.exit(2)
 
 
 @bench.command(name="train")

@@ -16,7 +16,7 @@ from penchant.data.replay import request_now, user_number
 from penchant.data.sets import get
 from penchant.errors import ExistsError
 from penchant.evaluate.compare import compare, described, evaluate
-from penchant.evaluate.judge import Judged
+from penchant.evaluate.judged import Judged
 from penchant.evaluate.protocol import PROTOCOLS
 from penchant.files import disk_errors
 from penchant.scorer import Scored, Scorer

@@ -55,9 +55,10 @@ class Seen:
         return found
 
     @property
-    def count(self) -> Ints:
-        """int64 [users] how many rows each person has chosen."""
-        return np.diff(self._start).astype(np.int64)
+    def pairs(self) -> tuple[Ints, Ints]:
+        """int64 [n] people and rows, each pair once, by person and row."""
+        user, row = np.divmod(self._key, self._rows)
+        return user, row
 
     def rows(self, user: int) -> Ints:
         """The rows that one person has chosen, ascending."""

@@ -4,6 +4,7 @@
     time             two moments cut the whole log: before the first trains, from the second on tests
     ratio            each person's requests are cut by shares, in their order
     random           each request falls into a part by chance
+    people           each person falls into a part by chance, with all their events
     column           the log says it itself (schema: events.split)
 
 The rows of one request are always in one part.
@@ -12,7 +13,7 @@ The rows of one request are always in one part.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from typing import Literal
 from zoneinfo import ZoneInfo
@@ -33,12 +34,12 @@ LEAST = 3  # positives that a person needs: one each to train, choose and test b
 class SplitConfig(Config):
     """How a log is split."""
 
-    name: Literal["leave-last-out", "time", "ratio", "random", "column"] = "leave-last-out"
-    valid: float = Limits(0.1, ge=0, lt=1)  # share of events ("time"), of each person's requests ("ratio"), of requests ("random")
+    name: Literal["leave-last-out", "time", "ratio", "random", "people", "column"] = "leave-last-out"
+    valid: float = Limits(0.1, ge=0, lt=1)  # share of events ("time"), requests ("random"), people, or each one's requests ("ratio")
     test: float = Limits(0.1, gt=0, lt=1)
     valid_from: str | None = None  # "time": ISO 8601 moments in place of shares, in events.zone where they name no zone
     test_from: str | None = None
-    seed: int = 0  # of "random"
+    seed: int = 0  # of "random" and "people"
 
     @model_validator(mode="after")
     def _consistent(self) -> SplitConfig:
@@ -55,12 +56,16 @@ class SplitConfig(Config):
 class Split:
     """Positions in a Log, ascending."""
 
-    name: str
+    config: SplitConfig
     train: Ints
     valid: Ints
     test: Ints
     dropped: int  # people with nothing to be judged by in the test part
     hidden: Bools | None = None  # [N] events that stand in no past, because the parts are not in the order of time; None: none
+
+    @property
+    def name(self) -> str:
+        return self.config.name
 
     def judged(self, log: Log, part: Literal["valid", "test"]) -> Ints:
         """The events that a part judges by: the last positive of each person in it."""
@@ -99,7 +104,7 @@ def leave_last_out(log: Log, config: SplitConfig = SplitConfig()) -> Split:
     end[judged] = log.begin(valid)
     train = np.arange(log.size, dtype=np.int64)
     train = train[train < np.repeat(end, np.diff(log.start))]
-    return Split(name="leave-last-out", train=train, valid=valid, test=test, dropped=len(log.users) - len(judged))
+    return Split(config=config, train=train, valid=valid, test=test, dropped=len(log.users) - len(judged))
 
 
 def by_time(log: Log, config: SplitConfig) -> Split:
@@ -117,7 +122,7 @@ def by_time(log: Log, config: SplitConfig) -> Split:
     else:
         ordered = np.sort(time)
         first, second = (int(ordered[int(len(time) * round(1 - kept, 9))]) for kept in (config.valid + config.test, config.test))
-    return _of_parts(log, "time", (time >= first).astype(np.int64) + (time >= second))
+    return _of_parts(log, config, (time >= first).astype(np.int64) + (time >= second))
 
 
 def by_ratio(log: Log, config: SplitConfig) -> Split:
@@ -133,14 +138,22 @@ def by_ratio(log: Log, config: SplitConfig) -> Split:
     test = np.floor(count * config.test + 1e-9).astype(np.int64)
     valid = np.floor(count * config.valid + 1e-9).astype(np.int64)
     first, second = (np.repeat(cut, np.diff(log.start)) for cut in (count - test - valid, count - test))
-    return _of_parts(log, "ratio", (place >= first).astype(np.int64) + (place >= second))
+    return _of_parts(log, config, (place >= first).astype(np.int64) + (place >= second))
 
 
 def by_chance(log: Log, config: SplitConfig) -> Split:
     """Each request falls into a part by the hash of (seed, its first position). What does not train stands in no past."""
     chance = share(bits(config.seed, log.begin(np.arange(log.size))))
     part = (chance >= 1 - config.valid - config.test).astype(np.int64) + (chance >= 1 - config.test)
-    return _of_parts(log, "random", part, hidden=part > 0)
+    return _of_parts(log, config, part, hidden=part > 0)
+
+
+def by_people(log: Log, config: SplitConfig) -> Split:
+    """Each person falls into a part by the hash of (seed, their place in the Log): who tests is unknown to training, past and all."""
+    chance = share(bits(config.seed, np.arange(len(log.users))))
+    part = (chance >= 1 - config.valid - config.test).astype(np.int64) + (chance >= 1 - config.test)
+    split = _of_parts(log, config, np.repeat(part, np.diff(log.start)))
+    return replace(split, dropped=int((part == PARTS.index("test")).sum()) - len(split.judged(log, "test")))
 
 
 def by_column(log: Log, config: SplitConfig) -> Split:
@@ -153,16 +166,16 @@ def by_column(log: Log, config: SplitConfig) -> Split:
     inside = np.ones(log.size, dtype=bool)
     inside[log.start[:-1]] = False
     ordered = not (inside[1:] & (np.diff(part) < 0)).any()
-    return _of_parts(log, "column", part, hidden=None if ordered else part > 0)
+    return _of_parts(log, config, part, hidden=None if ordered else part > 0)
 
 
-def _of_parts(log: Log, name: str, part: Ints, hidden: Bools | None = None) -> Split:
+def _of_parts(log: Log, config: SplitConfig, part: Ints, hidden: Bools | None = None) -> Split:
     train, valid, test = (np.flatnonzero(part == one).astype(np.int64) for one in range(len(PARTS)))
     for what, mine in (("train", train), ("test", test)):
         if not log.positive[mine].any():
-            raise DataError(f"{log.folder}: split {name!r} leaves no positive event in the part {what!r}.")
+            raise DataError(f"{log.folder}: split {config.name!r} leaves no positive event in the part {what!r}.")
     people = len(np.unique(log.user_of(test[log.positive[test]])))
-    return Split(name=name, train=train, valid=valid, test=test, dropped=len(log.users) - people, hidden=hidden)
+    return Split(config=config, train=train, valid=valid, test=test, dropped=len(log.users) - people, hidden=hidden)
 
 
 def _moment(text: str, zone: str) -> int:
@@ -179,5 +192,6 @@ SPLITS: Mapping[str, Callable[[Log, SplitConfig], Split]] = {
     "time": by_time,
     "ratio": by_ratio,
     "random": by_chance,
+    "people": by_people,
     "column": by_column,
 }

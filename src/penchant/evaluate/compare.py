@@ -5,8 +5,6 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import Any
 
-import numpy as np
-
 from penchant.bundle import Bundle
 from penchant.config import validate
 from penchant.data.encoded import EncodedLog
@@ -14,7 +12,8 @@ from penchant.data.fit import with_items_of
 from penchant.data.log import Log
 from penchant.data.split import SplitConfig, split_of
 from penchant.errors import ConfigError
-from penchant.evaluate.judge import Judged, Progress, judge
+from penchant.evaluate.judge import Progress, judge
+from penchant.evaluate.judged import Judged
 from penchant.evaluate.protocol import Protocol
 from penchant.metrics import Difference, paired
 
@@ -38,25 +37,21 @@ def evaluate(bundle: Bundle, log: Log, protocol: Protocol, *, seed: int = 0, pro
 def _split(bundle: Bundle, log: Log, protocol: Protocol) -> SplitConfig:
     """How the Log is split for this bundle. Raises ConfigError where it would be judged by events that it learned from."""
     own = validate(SplitConfig, bundle.facts.get("run", {}).get("split", {}), where="bundle", under="split")
-    if protocol.split in (None, own.name):
+    wanted = protocol.default_split()
+    if protocol.split is None or (own.name, own.test) == (wanted.name, protocol.test or own.test):
         return own
     if bundle.facts.get("data") == log.manifest.get("name"):
         raise ConfigError(
-            f"this bundle was trained by split {own.name!r}; {protocol.name} would judge it by events that it may have learned from. "
-            "Judge it by last-99 or last-full."
+            f"this bundle was trained by split {own.name!r} ({own.test:.0%} testing); {protocol.name} would judge it by events that it may "
+            "have learned from. Judge it by last-99 or last-full."
         )
-    return SplitConfig()
+    return wanted
 
 
 def compare(a: Judged, b: Judged, metric: str = "ndcg@10") -> Difference:
     """Model a less model b, person by person. Raises ConfigError when the two were not judged alike."""
-    if a.protocol != b.protocol or a.part != b.part:
-        raise ConfigError(
-            f"results of {a.protocol.name} ({a.part}) and {b.protocol.name} ({b.part}) cannot be compared: the protocols differ."
-        )
-    if a.seed != b.seed or not np.array_equal(a.position, b.position):
-        raise ConfigError("these results are of different people or candidates; judge both on one Log with one seed.")
-    return paired(a.each(metric), b.each(metric))
+    a.refuse_other(b)
+    return paired(a.each(metric), b.each(metric), a.weight(metric))
 
 
 def described(difference: Difference, a: str, b: str, metric: str) -> dict[str, Any]:

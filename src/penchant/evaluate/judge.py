@@ -1,100 +1,34 @@
-"""A model judged by a protocol, person by person, so that intervals and paired tests can follow."""
+"""A model judged by a protocol: who is asked about, what stands beside it, and how the model ranks it."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
-from functools import cached_property
-from typing import Any, Literal
+from typing import Literal
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 
 from penchant.batch import Batch
 from penchant.data.draw import bits
 from penchant.data.encoded import EncodedLog, ranges
 from penchant.data.load import LoadConfig, Loader
-from penchant.data.negatives import Negatives, Pool
+from penchant.data.log import Log
+from penchant.data.negatives import Negatives, Pool, Seen, by_popularity
 from penchant.data.split import Split
 from penchant.encoding import Bools, Floats, Ints
-from penchant.errors import ConfigError, DataError, TrainingError, unknown_name
+from penchant.errors import ConfigError, DataError, TrainingError
+from penchant.evaluate.judged import Judged, Rows
 from penchant.evaluate.protocol import Protocol
-from penchant.metrics import Interval, Ranking, auc, bootstrap, bootstrap_auc, ranking_of_one
+from penchant.metrics import Lists
 from penchant.nn.model import Model, score_in_chunks
 
-RANKED = ("hr", "ndcg", "mrr", "map", "recall")
 SLOTS = 1 << 18  # candidates of all requests that are judged at once
+REQUESTS = 512  # and requests
+TOP = 10  # items of a list over the whole catalogue that are kept
 
-Progress = Callable[[int, int], None]  # people done, people in all
-
-
-@dataclass(frozen=True, kw_only=True, eq=False)
-class Judged:
-    """What a model did for each of U people."""
-
-    protocol: Protocol
-    part: Literal["valid", "test"]
-    seed: int
-    people: int
-    dropped: int  # people whom the split leaves out, or who have no other candidate
-    position: Ints  # [U] the judged event, a position in the Log
-    above: Ints  # [U] candidates that scored higher than it
-    tied: Ints  # [U] others that scored the same
-    others: Ints  # [U] candidates beside it
-    score: Floats | None  # [U, 1 + sampled], the judged event first; None over the whole catalogue
-
-    @cached_property
-    def auc(self) -> NDArray[np.float64]:
-        """[U] the share of other candidates below the judged event, ties counting half."""
-        return 1 - (self.above + self.tied / 2) / np.maximum(self.others, 1)
-
-    def at(self, k: int) -> Ranking:
-        """The ranking metrics of each person at cut k."""
-        return ranking_of_one(self.above, self.tied, k)
-
-    def each(self, metric: str) -> NDArray[np.float64]:
-        """[U] one metric, person by person: "hr@10", "ndcg@5", "mrr@10", "map@10", "gauc". Raises UnknownNameError."""
-        name, cut = parse_metric(metric)
-        values: NDArray[np.float64] = self.auc if cut is None else getattr(self.at(cut), name)
-        return values
-
-    def value(self, metric: str) -> float:
-        """The mean over people of one metric."""
-        return float(self.each(metric).mean())
-
-    def summary(self, k: int = 10, *, resamples: int = 1000) -> dict[str, Any]:
-        """Every metric with its 95% interval (bootstrap over people), and what was judged how.
-
-        One positive a person, so that map@k equals mrr@k, and GAUC, every person having as many candidates, their mean AUC.
-        """
-        found: dict[str, Any] = {"protocol": self.protocol.name, "part": self.part, "order": self.protocol.tie, "ties": "shared ranks"}
-        found |= {"people": self.people, "dropped": self.dropped, "seed": self.seed}
-        intervals: dict[str, Interval] = {}
-        for metric in (f"hr@{k}", f"ndcg@{k}", f"map@{k}", f"mrr@{k}", "gauc"):
-            found[metric] = self.value(metric)
-            intervals[metric] = bootstrap(self.each(metric), resamples=resamples, seed=self.seed)
-        if self.score is not None:
-            found["auc"], intervals["auc"] = _pooled(self.score, min(resamples, 100), self.seed)
-        return {**found, "intervals": {name: [interval.low, interval.high] for name, interval in intervals.items()}}
-
-
-def _pooled(score: Floats, resamples: int, seed: int) -> tuple[float, Interval]:
-    """AUC over all people's candidates together, the judged event of each standing first, and its interval."""
-    label = np.zeros(score.shape)
-    label[:, 0] = 1
-    flat, group = score.reshape(-1), np.repeat(np.arange(len(score)), score.shape[1])
-    return auc(flat, label.reshape(-1)), bootstrap_auc(flat, label.reshape(-1), group, resamples=resamples, seed=seed)
-
-
-def parse_metric(metric: str) -> tuple[str, int | None]:
-    """ "ndcg@10" -> ("ndcg", 10), "gauc" -> ("gauc", None). Raises UnknownNameError for what is no metric of a judged event."""
-    name, _, cut = metric.partition("@")
-    if metric == "gauc":
-        return name, None
-    if name in RANKED and cut.isdigit() and int(cut) > 0:
-        return name, int(cut)
-    raise unknown_name("metric here", metric, [*(f"{one}@10" for one in RANKED), "gauc"])
+Progress = Callable[[int, int], None]  # requests done, requests in all
+Part = Literal["valid", "test"]
+Found = tuple[Ints, Ints, Lists, Rows | None, Ints | None]  # of Judged: position, user, lists, rows, top
 
 
 @torch.inference_mode()
@@ -105,49 +39,81 @@ def judge(
     protocol: Protocol,
     *,
     past: int,
-    part: Literal["valid", "test"] = "test",
+    part: Part = "test",
     seed: int = 0,
     people: int | None = None,
     progress: Progress | None = None,
 ) -> Judged:
-    """The model's rankings of each judged event. The model is put into evaluation mode and left in it.
+    """What the model makes of each judged event. The model is put into evaluation mode and left in it.
 
     past: events of a past that are kept, as in training. people: judge only as many, drawn by seed.
+    Raises ConfigError where the protocol does not fit the Log or the split, DataError where nobody can be judged.
     """
-    _refuse_other_split(split, protocol)
-    if not data.item[np.unique(data.log.events["item"])].all():
-        raise ConfigError(f"{data.log.folder}: some of its items are not in the encoding; `evaluate` adds them to it first.")
+    log = data.log
+    protocol.refuse_split(split.config)
+    if not data.item[np.unique(log.events["item"])].all():
+        raise ConfigError(f"{log.folder}: some of its items are not in the encoding; `evaluate` adds them to it first.")
     model.eval()
-    position = _some(split.judged(data.log, part), people, seed)
+    everybody = asked(log, split, protocol, part)
+    position = _of_some(log, everybody, people, seed)
     if not len(position):
-        raise DataError(f"{data.log.folder}: the {part} part of split {split.name!r} has no positive event to judge by.")
+        raise DataError(f"{log.folder}: the {part} part of split {split.name!r} has {_nothing(protocol)} to judge by.")
     if protocol.sampled:
-        _refuse_too_few(data, position, protocol)
+        _refuse_too_few(data, position, split, protocol)
     loader = Loader(data=data, position=position, config=LoadConfig(past=past), seed=seed, tie=protocol.tie)
     items = catalogue_vectors(model, data)
-    if protocol.shown:
-        above, tied, others, score = _shown(model, loader, items, progress)
+    if protocol.candidates in ("shown", "own"):
+        at, user, lists, rows, top = _logged(model, loader, items, protocol, progress)
     elif protocol.sampled:
-        above, tied, others, score = _sampled(model, loader, items, protocol.sampled, progress)
+        at, user, lists, rows, top = _sampled(model, loader, items, split, protocol, progress)
     else:
-        above, tied, others, score = _whole(model, loader, items, progress)
-    alone = others == 0  # whoever has no other candidate shows nothing
-    if alone.any():
-        position, above, tied, others = position[~alone], above[~alone], tied[~alone], others[~alone]
-    if not len(position):
-        raise DataError(f"{data.log.folder}: nobody has a candidate beside the judged one.")
+        at, user, lists, rows, top = _whole(model, loader, items, split, protocol, part, progress)
+    if not len(at):
+        raise DataError(f"{log.folder}: nobody has a candidate beside the judged one.")
+    never_asked = split.dropped + _people(log, split.judged(log, part)) - _people(log, everybody)
     return Judged(
         protocol=protocol,
         part=part,
         seed=seed,
-        people=len(position),
-        dropped=split.dropped + int(alone.sum()),
-        position=position,
-        above=above,
-        tied=tied,
-        others=others,
-        score=score,
+        log=str(log.manifest["files"]["events.arrow"]["sha256"])[:8],
+        dropped=never_asked + _people(log, position) - len(np.unique(user)),
+        position=at,
+        user=user,
+        lists=lists,
+        rows=rows,
+        top=top,
     )
+
+
+def asked(log: Log, split: Split, protocol: Protocol, part: Part) -> Ints:
+    """The events at whose moments a protocol asks, ascending."""
+    position = split.valid if part == "valid" else split.test
+    if protocol.judged == "last":
+        return split.judged(log, part)
+    if protocol.judged == "rest":
+        return _firsts(log, position[log.positive[position]])
+    if protocol.judged == "rows":
+        return position
+    if log.asked is None:
+        raise _no_impressions(log)
+    begin = np.unique(log.begin(position))
+    shown, chosen = np.bincount(log.asked, minlength=log.size), np.bincount(log.asked, log.positive, log.size)
+    mixed: Ints = begin[(chosen[begin] > 0) & (chosen[begin] < shown[begin])]
+    return mixed
+
+
+def refuse_unjudgeable(data: EncodedLog, split: Split, protocol: Protocol) -> None:
+    """Raises ConfigError, before any work, where a protocol cannot judge the validation part of this split of this Log."""
+    protocol.refuse_split(split.config)
+    judged = asked(data.log, split, protocol, "valid")
+    if not len(judged):
+        raise ConfigError(
+            f"{data.log.folder}: split {split.name!r} leaves {_nothing(protocol)} to validate by; give split.valid a larger share."
+        )
+    if protocol.candidates == "own" and data.log.positive[judged].all():
+        raise ConfigError(f"{data.log.folder}: protocol {protocol.name} needs events that are no positives; all of this part's are.")
+    if protocol.sampled:
+        _refuse_too_few(data, np.concatenate([judged, asked(data.log, split, protocol, "test")]), split, protocol)
 
 
 def catalogue_vectors(model: Model, data: EncodedLog) -> torch.Tensor:
@@ -162,106 +128,113 @@ def pool(data: EncodedLog) -> Ints:
     return rows[rows > 0]
 
 
-Ranks = tuple[Ints, Ints, Ints, Floats | None]
+# ---------------------------------------------------------------------------------------------------------------- sampled
 
 
-def _sampled(model: Model, loader: Loader, items: torch.Tensor, count: int, progress: Progress | None) -> Ranks:
-    """Against `count` different items that a person never chose, a function of (seed, judged event)."""
-    data, log = loader.data, loader.data.log
-    draws = Negatives(pool=Pool.of(pool(data)), seen=data.seen, seed=loader.seed)
+def _sampled(model: Model, loader: Loader, items: torch.Tensor, split: Split, protocol: Protocol, progress: Progress | None) -> Found:
+    """Against different drawn items, a function of (seed, judged event)."""
+    data, log, position, count = loader.data, loader.data.log, loader.position, protocol.count
+    draws = _draws(data, position, split, protocol, loader.seed)
     scores = []
-    for position in _blocks(loader.position, count + 1, progress):
-        item = np.concatenate([data.rows(position)[:, None], draws.distinct(log.user_of(position), position, count)], axis=1)
-        scores.append(_score(model, items, loader.assemble(position, item)))
+    for mine in _blocks(position, count + 1, progress):
+        item = np.concatenate([data.rows(mine)[:, None], draws.distinct(log.user_of(mine), mine, count)], axis=1)
+        scores.append(_score(model, items, loader.assemble(mine, item)))
     score = np.concatenate(scores)
     above, tied = (score[:, 1:] > score[:, :1]).sum(1), (score[:, 1:] == score[:, :1]).sum(1)
-    return above, tied, np.full(len(score), count), score
+    user, label = log.user_of(position), np.zeros(score.shape, np.float32)
+    label[:, 0] = 1
+    rows = Rows(score.reshape(-1), label.reshape(-1), np.repeat(user, count + 1))
+    return position, user, Lists.of_one(above, tied, np.full(len(score), count)), rows, None
 
 
-def refuse_unjudgeable(data: EncodedLog, split: Split, protocol: Protocol) -> None:
-    """Raises ConfigError, before any work, where a protocol cannot judge the validation part of this split of this Log."""
-    _refuse_other_split(split, protocol)
-    if protocol.shown and data.log.asked is None:
-        raise _no_impressions(data)
-    judged = split.judged(data.log, "valid")
-    if not len(judged):
-        raise ConfigError(
-            f"{data.log.folder}: split {split.name!r} leaves no positive event to validate by; give split.valid a larger share."
-        )
-    if protocol.sampled:
-        _refuse_too_few(data, np.concatenate([judged, split.judged(data.log, "test")]), protocol)
+def _draws(data: EncodedLog, position: Ints, split: Split, protocol: Protocol, seed: int) -> Negatives:
+    seen = data.seen
+    if protocol.excluded == "itself":
+        seen = Seen(data.log.user_of(position), data.rows(position), users=len(data.log.users), rows=data.encoding.catalogue.size)
+    return Negatives(pool=_drawn_from(data, split, protocol), seen=seen, seed=seed)
 
 
-def _refuse_other_split(split: Split, protocol: Protocol) -> None:
-    if protocol.split is not None and split.name != protocol.split:
-        raise ConfigError(f"protocol {protocol.name} needs split {protocol.split}; this log was split by {split.name}.")
+def _drawn_from(data: EncodedLog, split: Split, protocol: Protocol) -> Pool:
+    if protocol.candidates == "uniform":
+        return Pool.of(pool(data))
+    chosen = split.train[data.log.positive[split.train]]  # of the Log's own training part, whatever the model was trained on
+    size = data.encoding.catalogue.size
+    return by_popularity(np.arange(1, size), np.bincount(data.rows(chosen), minlength=size), power=1)
 
 
-def _no_impressions(data: EncodedLog) -> ConfigError:
-    says = "this log does not say what requests showed (schema: events.impressions)"
-    return ConfigError(f"{data.log.folder}: {says}; judge by another protocol.")
-
-
-def _refuse_too_few(data: EncodedLog, position: Ints, protocol: Protocol) -> None:
+def _refuse_too_few(data: EncodedLog, position: Ints, split: Split, protocol: Protocol) -> None:
     """Raises ConfigError when somebody who is judged has chosen so much that the protocol's candidates cannot be drawn."""
-    rows, user = pool(data), np.unique(data.log.user_of(position))
-    left = len(rows) - data.seen.count[user]
+    if protocol.excluded != "chosen":
+        return
+    rows, user = _drawn_from(data, split, protocol).row, np.unique(data.log.user_of(position))
+    whose, row = data.seen.pairs
+    left = len(rows) - np.bincount(whose[np.isin(row, rows)], minlength=len(data.log.users))[user]
     worst = int(left.argmin())
-    if left[worst] < (protocol.sampled or 0):
+    if left[worst] < protocol.count:
         raise ConfigError(
-            f"{protocol.sampled} items that a person never chose were wanted as candidates; "
+            f"{protocol.count} items that a person never chose were wanted as candidates; "
             f"person {data.log.users.column('id')[int(user[worst])].as_py()!r} has only {left[worst]} left of {len(rows):,}. "
             f"Judge by {protocol.whole}."
         )
 
 
-def _whole(model: Model, loader: Loader, items: torch.Tensor, progress: Progress | None) -> Ranks:
+# ---------------------------------------------------------------------------------------------------------- the catalogue
+
+
+def _whole(
+    model: Model, loader: Loader, items: torch.Tensor, split: Split, protocol: Protocol, part: Part, progress: Progress | None
+) -> Found:
     """Against every item with events, but for those in the person's past."""
     data, rows = loader.data, pool(loader.data)
     place = np.full(data.encoding.catalogue.size, len(rows))
     place[rows] = np.arange(len(rows))
-    above, tied, others = [], [], []
+    kept, lists, tops = [], [], []
     for position in _blocks(loader.position, len(rows), progress):
         score = _score(model, items, loader.assemble(position, np.broadcast_to(rows, (len(position), len(rows)))))
-        own = place[data.rows(position)]
-        rival = _rivals(loader, position, place, own, len(rows))
-        target = np.take_along_axis(score, own[:, None], axis=1)
-        above.append(((score > target) & rival).sum(1))
-        tied.append(((score == target) & rival).sum(1))
-        others.append(rival.sum(1))
-    return np.concatenate(above), np.concatenate(tied), np.concatenate(others), None
+        wanted = _wanted(data, position, split, protocol, part, place, len(rows))
+        candidate = _candidates(loader, position, place, len(rows))
+        if protocol.judged == "last":
+            candidate |= wanted  # who chooses the same again is asked about it still
+        wanted &= candidate
+        kept.append(wanted.any(1) & (candidate & ~wanted).any(1))
+        lists.append(_ranked(score, wanted, candidate, kept[-1]))
+        tops.append(_first(np.where(candidate, score, -np.inf), rows))
+    use = np.concatenate(kept)
+    position = loader.position[use]
+    return position, data.log.user_of(position), Lists.join(lists), None, np.concatenate(tops)[use]
 
 
-def _shown(model: Model, loader: Loader, items: torch.Tensor, progress: Progress | None) -> Ranks:
-    """Against the items that the event's own request showed and that were not chosen."""
-    log, data = loader.data.log, loader.data
-    if log.asked is None:
-        raise _no_impressions(data)
-    begin = log.begin(loader.position)
-    size = np.bincount(log.asked)[begin]
-    above, tied, others = (np.zeros(len(begin), dtype=np.int64) for _ in range(3))
-    done = 0
-    for candidates in map(int, np.unique(size)):
-        for mine in _blocks(np.flatnonzero(size == candidates), candidates, None):
-            row = begin[mine, None] + np.arange(candidates)
-            score = _score(model, items, loader.assemble(loader.position[mine], data.rows(row), shown=row))
-            target = np.take_along_axis(score, (loader.position - begin)[mine, None], axis=1)
-            rival = ~log.positive[row]
-            above[mine], tied[mine] = ((score > target) & rival).sum(1), ((score == target) & rival).sum(1)
-            others[mine] = rival.sum(1)
-            done += len(mine)
-            if progress:
-                progress(done, len(begin))
-    return above, tied, others, None
+def _ranked(score: Floats, wanted: Bools, candidate: Bools, kept: Bools) -> Lists:
+    score, wanted, candidate = score[kept], wanted[kept], candidate[kept]
+    if (wanted.sum(1) == 1).all():
+        target = score[wanted][:, None]
+        rival = candidate & ~wanted
+        return Lists.of_one(((score > target) & rival).sum(1), ((score == target) & rival).sum(1), rival.sum(1))
+    owner = np.broadcast_to(np.arange(len(score))[:, None], score.shape)
+    return Lists.of(score[candidate], wanted[candidate], owner[candidate])
 
 
-def _rivals(loader: Loader, position: Ints, place: Ints, own: Ints, size: int) -> Bools:
-    """bool [R, size], the candidates beside the judged one: not in the person's past, nor trained as chosen later."""
+def _wanted(data: EncodedLog, position: Ints, split: Split, protocol: Protocol, part: Part, place: Ints, size: int) -> Bools:
+    """bool [R, size], what each person chose: the judged event, or all positives of the part."""
+    wanted = np.zeros((len(position), size + 1), dtype=bool)
+    if protocol.judged == "last":
+        wanted[np.arange(len(position)), place[data.rows(position)]] = True
+        return wanted[:, :size]
+    log, of_part = data.log, split.valid if part == "valid" else split.test
+    of_part = of_part[log.positive[of_part]]
+    user = log.user_of(position)
+    begin, end = np.searchsorted(of_part, log.start[user]), np.searchsorted(of_part, log.start[user + 1])
+    mine = of_part[ranges(begin, end - begin)]
+    wanted[np.repeat(np.arange(len(position)), end - begin), place[data.rows(mine)]] = True
+    return wanted[:, :size]
+
+
+def _candidates(loader: Loader, position: Ints, place: Ints, size: int) -> Bools:
+    """bool [R, size], what is ranked: not what is in the person's past, nor what trained as chosen later."""
     past, length = _chosen(loader, position)
-    rival = np.ones((len(position), size + 1), dtype=bool)
-    rival[np.repeat(np.arange(len(position)), length), place[loader.data.rows(past)]] = False
-    rival[np.arange(len(position)), own] = False
-    return rival[:, :size]
+    candidate = np.ones((len(position), size + 1), dtype=bool)
+    candidate[np.repeat(np.arange(len(position)), length), place[loader.data.rows(past)]] = False
+    return candidate[:, :size]
 
 
 def _chosen(loader: Loader, position: Ints) -> tuple[Ints, Ints]:
@@ -277,6 +250,56 @@ def _chosen(loader: Loader, position: Ints) -> tuple[Ints, Ints]:
     return index[kept], np.bincount(owner, minlength=len(position))
 
 
+def _first(score: Floats, rows: Ints) -> Ints:
+    """int64 [R, TOP] the catalogue rows that score highest, best first; -1 where there are fewer."""
+    most = min(TOP, score.shape[1])
+    found = np.argpartition(-score, most - 1, axis=1)[:, :most]
+    value = np.take_along_axis(score, found, axis=1)
+    order = np.lexsort((found, -value), axis=1)
+    found, value = np.take_along_axis(found, order, axis=1), np.take_along_axis(value, order, axis=1)
+    out = np.full((len(score), TOP), -1, dtype=np.int64)
+    out[:, :most] = np.where(np.isfinite(value), rows[found], -1)
+    return out
+
+
+# ----------------------------------------------------------------------------------------------------- what the log shows
+
+
+def _logged(model: Model, loader: Loader, items: torch.Tensor, protocol: Protocol, progress: Progress | None) -> Found:
+    """The rows of logged requests, or single events: in a list a request, or a person."""
+    log = loader.data.log
+    begin, size = loader.position, np.ones(len(loader.position), dtype=np.int64)
+    if log.asked is not None:
+        begin = np.unique(log.begin(begin))
+        size = np.bincount(log.asked, minlength=log.size)[begin]
+    row = ranges(begin, size)
+    score, end = np.empty(len(row), np.float32), np.cumsum(size)
+    done = 0
+    for candidates in map(int, np.unique(size)):
+        for mine in _blocks(np.flatnonzero(size == candidates), candidates, None):
+            shown = begin[mine, None] + np.arange(candidates)
+            batch = loader.assemble(begin[mine], loader.data.rows(shown), shown=shown)
+            score[end[mine, None] - candidates + np.arange(candidates)] = _score(model, items, batch)
+            done += len(mine)
+            if progress:
+                progress(done, len(begin))
+    user, label = log.user_of(row), log.positive[row].astype(np.float32)
+    lists = Lists.of(score, label, user if protocol.judged == "rows" else np.repeat(begin, size))
+    both = lists.positives < lists.rows
+    lists = lists.take(both)
+    at = _at_first(begin, log, lists.group) if protocol.judged == "rows" else lists.group
+    return at, log.user_of(at), lists, Rows(score, label, user), None
+
+
+def _at_first(begin: Ints, log: Log, user: Ints) -> Ints:
+    """The first of these positions of each person."""
+    first: Ints = begin[np.searchsorted(begin, log.start[user])]
+    return first
+
+
+# ----------------------------------------------------------------------------------------------------------------- shared
+
+
 def _score(model: Model, items: torch.Tensor, batch: Batch) -> Floats:
     batch = batch.to(model.device)
     vectors = items.index_select(0, batch.row)
@@ -288,14 +311,40 @@ def _score(model: Model, items: torch.Tensor, batch: Batch) -> Floats:
 
 
 def _blocks(position: Ints, candidates: int, progress: Progress | None) -> Iterator[Ints]:
-    step = max(1, min(512, SLOTS // candidates))
+    step = max(1, min(REQUESTS, SLOTS // candidates))
     for at in range(0, len(position), step):
         yield position[at : at + step]
         if progress:
             progress(min(at + step, len(position)), len(position))
 
 
-def _some(position: Ints, people: int | None, seed: int) -> Ints:
-    if people is None or people >= len(position):
+def _of_some(log: Log, position: Ints, people: int | None, seed: int) -> Ints:
+    """The events of as many people, drawn by seed; who has one is drawn by it."""
+    user = log.user_of(position)
+    first = _firsts(log, position)
+    if people is None or people >= len(first):
         return position
-    return np.sort(position[np.argsort(bits(seed, position), kind="stable")[:people]])
+    drawn = first[np.argsort(bits(seed, first), kind="stable")[:people]]
+    kept: Ints = position[np.isin(user, log.user_of(drawn))]
+    return kept
+
+
+def _firsts(log: Log, position: Ints) -> Ints:
+    """The first of each person's positions."""
+    user = log.user_of(position)
+    first: Ints = position[np.append(True, user[1:] != user[:-1])] if len(position) else position
+    return first
+
+
+def _people(log: Log, position: Ints) -> int:
+    return len(np.unique(log.user_of(position)))
+
+
+def _nothing(protocol: Protocol) -> str:
+    says = {"requests": "no request with both what was chosen and what was not", "rows": "no event"}
+    return says.get(protocol.judged, "no positive event")
+
+
+def _no_impressions(log: Log) -> ConfigError:
+    says = "this log does not say what requests showed (schema: events.impressions)"
+    return ConfigError(f"{log.folder}: {says}; judge by another protocol.")

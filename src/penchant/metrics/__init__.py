@@ -2,8 +2,8 @@
 
     score, label                 auc, log_loss            one number for all rows
     score, label, group          grouped_auc              one AUC a user, then their mean
-    score, label, group, k       ranking                  five metrics a user, for whole lists
-    above, tied, k               ranking_of_one           the same where each list has one positive
+    score, label, group, k       ranking                  six metrics a user, for whole lists
+    score, label, group          Lists                    the same lists, for every k, in a few numbers each
     one value a user             bootstrap, paired        how sure one may be of a mean, and of a difference
 
 Tied scores are shared evenly: every metric here is its own mean over all orders of the tied rows, so no model
@@ -13,13 +13,14 @@ gains by saying the same of everything, and none depends on the order in which i
 from __future__ import annotations
 
 from penchant.metrics.labelled import GroupedAUC, auc, grouped_auc, log_loss, rel_improvement
-from penchant.metrics.ranking import Ranking, ranking, ranking_of_one
+from penchant.metrics.ranking import Lists, Ranking, ranking
 from penchant.metrics.resample import Difference, Interval, bootstrap, bootstrap_auc, paired
 
 __all__ = [
     "Difference",
     "GroupedAUC",
     "Interval",
+    "Lists",
     "Ranking",
     "auc",
     "bootstrap",
@@ -28,6 +29,5 @@ __all__ = [
     "log_loss",
     "paired",
     "ranking",
-    "ranking_of_one",
     "rel_improvement",
 ]

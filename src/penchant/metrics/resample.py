@@ -83,19 +83,23 @@ def bootstrap_auc(
     return _interval(values, level)
 
 
-def paired(a: ArrayLike, b: ArrayLike, *, resamples: int = 10_000, seed: int = 0, level: float = 0.95) -> Difference:
+def paired(
+    a: ArrayLike, b: ArrayLike, weight: ArrayLike | None = None, *, resamples: int = 10_000, seed: int = 0, level: float = 0.95
+) -> Difference:
     """Whether model a's mean over users differs from model b's.
 
-    a [U], b [U] one finite number a user, the same users in the same order. The interval is `bootstrap`'s over the
+    a [U], b [U] one finite number a user, the same users in the same order; weight [U] of at least 0, the same for both, makes the
+    means ratios of sums. The interval is `bootstrap`'s over the
     users' differences. p is from a sign-flip permutation test: the share of `resamples` random swaps of the two
     models, user by user, whose mean is as far from zero, the observed one counted in (Phipson and Smyth 2010), so it
     is never below 1 / (resamples + 1).
     """
     a, b = finite("a", a), finite("b", b)
     same("b", b, "a", a)
+    weight = weights(weight, len(a))
     each = a - b
-    interval = bootstrap(each, resamples=resamples, seed=seed, level=level)
-    moved = each[each != 0]  # a swap of equals changes nothing
+    interval = bootstrap(each, weight, resamples=resamples, seed=seed, level=level)
+    moved = (weight * each)[weight * each != 0]  # a swap of equals changes nothing
     total, slack = moved.sum(), 1e-12 * np.abs(moved).sum()  # slack: one sum, added in two orders
     draw = _generator(seed + 1)
     as_far = 0
@@ -103,7 +107,8 @@ def paired(a: ArrayLike, b: ArrayLike, *, resamples: int = 10_000, seed: int = 0
         bits = draw.integers(256, size=(count, -(-len(moved) // 8)), dtype=np.uint8)
         keep = np.unpackbits(bits, axis=1, count=len(moved)).astype(np.float64)
         as_far += int(np.count_nonzero(np.abs(2.0 * (keep @ moved) - total) >= abs(total) - slack))
-    return Difference(float(each.mean()), interval.low, interval.high, (1 + as_far) / (1 + resamples), len(each))
+    mean = float(each @ weight / weight.sum())
+    return Difference(mean, interval.low, interval.high, (1 + as_far) / (1 + resamples), len(each))
 
 
 def _blocks(resamples: int, width: int) -> Iterator[int]:

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
-from typing import Any, Literal
+from dataclasses import dataclass
+from typing import Any
 
 from pydantic import Field as Limits
 
 from penchant.config import Config
 from penchant.data.load import LoadConfig
 from penchant.data.split import SplitConfig
+from penchant.evaluate.judged import parse_metric
+from penchant.evaluate.protocol import Protocol, find_protocol
 from penchant.nn.item import ItemConfig
 
 
@@ -21,7 +24,7 @@ class TrainConfig(Config):
     table_rate: float | None = Limits(None, gt=0)  # for embedding tables; None: the same
     weight_decay: float = Limits(0.0, ge=0)  # of dense parameters
     table_l2: float = Limits(0.0, ge=0)  # of embedding tables: table_l2 / 2 times the squares of the rows of a batch
-    monitor: str = "ndcg@10"  # the validation metric that says which weights are best; larger is better
+    monitor: str | None = None  # the validation metric that says which weights are best; None: the one that the protocol is read by
     patience: int = Limits(2, ge=1)  # validations without a better one before it stops
     valid_every: int | None = Limits(None, ge=1)  # steps between validations; None: an epoch
     valid_people: int = Limits(2000, ge=1)  # how many are validated on, drawn once
@@ -32,12 +35,34 @@ class RunConfig(Config):
 
     log: str  # folder of the Log
     seed: int = 0
-    split: SplitConfig = SplitConfig()
-    # What validations judge by; None: loo-99, or last-99 of another split than leave-last-out.
-    protocol: Literal["loo-99", "loo-full", "last-99", "last-full", "impressions"] | None = None
+    protocol: str | None = None  # what validations judge by, in PROTOCOLS; None: loo-99, or last-99 of another split than leave-last-out
+    split: SplitConfig | None = None  # None: what the protocol is of
     data: LoadConfig = LoadConfig()
     model: dict[str, Any] = {"name": "din"}  # a name in MODELS, and that model's own keys
     start: tuple[str, ...] = ()  # bundles whose weights it starts from: one of the same model; of ncf one of each half
     item: ItemConfig | None = None  # what is not set here is what the model asks for
     loss: dict[str, Any] = {"name": "bce"}  # a name in LOSSES or "module:function", and that loss's own keys
     train: TrainConfig = TrainConfig()
+
+    def judging(self) -> Judging:
+        """What validations judge by, with nothing left to be understood. Raises UnknownNameError, ConfigError."""
+        of_last = "loo-99" if self.split is None or self.split.name == "leave-last-out" else "last-99"
+        protocol = find_protocol(self.protocol or of_last)
+        split, monitor = self.split or protocol.default_split(), self.train.monitor or protocol.headline
+        protocol.refuse_split(split)
+        parse_metric(monitor)
+        return Judging(protocol=protocol, split=split, monitor=monitor)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Judging:
+    """How a run is judged while it learns."""
+
+    protocol: Protocol
+    split: SplitConfig
+    monitor: str
+
+    def named(self, config: RunConfig) -> RunConfig:
+        """The configuration with all of this said."""
+        train = config.train.model_copy(update={"monitor": self.monitor})
+        return config.model_copy(update={"protocol": self.protocol.name, "split": self.split, "train": train})

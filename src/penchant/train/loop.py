@@ -29,14 +29,14 @@ from penchant.data.log import Log, open_log
 from penchant.data.split import Split, split_of
 from penchant.encoding import Encoding
 from penchant.errors import ConfigError, ExistsError, TrainingError
-from penchant.evaluate.judge import judge, parse_metric, refuse_unjudgeable
-from penchant.evaluate.protocol import PROTOCOLS, Protocol
+from penchant.evaluate.judge import judge, refuse_unjudgeable
+from penchant.evaluate.judged import better
 from penchant.files import disk_errors
 from penchant.models import MODELS, build, find
 from penchant.nn.item import ItemConfig
 from penchant.nn.model import Model
 from penchant.train import checkpoint
-from penchant.train.config import RunConfig
+from penchant.train.config import Judging, RunConfig
 from penchant.train.loss import Loss, read_loss, refuse, total
 from penchant.train.optimiser import Optimiser
 
@@ -83,20 +83,21 @@ def fit(config: RunConfig, out: Path | str, *, log: Log | None = None, report: R
     name, own = _name_and_keys(config)
     validate(find(name).Config, own, where="run", under="model")  # all that can be refused before the Log is read
     loss = read_loss(config.loss, where="run")
-    parse_metric(config.train.monitor)
+    judging = config.judging()
+    config = judging.named(config)
     if out.exists():
         raise ExistsError(f"{out}: this exists already; remove it, or train into another folder.")
     log = log or open_log(config.log)
     refuse(loss, negatives=config.data.negatives, impressions=log.schema.events.impressions is not None)
-    split = split_of(log, config.split)
+    split = split_of(log, judging.split)
     encoding = fit_encoding(log, split.train)
     torch.manual_seed(config.seed)
     item = item_config(config, find(name))
     model = build(encoding, name, own, item, where="run")
     _start(model, encoding, config.start)
     data = EncodedLog(log, encoding, split.hidden)
-    refuse_unjudgeable(data, split, protocol_of(config))
-    loop = _Loop(config=config, out=out, model=model, loss=loss, data=data, split=split, report=report)
+    refuse_unjudgeable(data, split, judging.protocol)
+    loop = _Loop(config=config, judging=judging, out=out, model=model, loss=loss, data=data, split=split, report=report)
     try:
         with disk_errors(out, what="run"):
             (out / "checkpoints").mkdir(parents=True)
@@ -113,7 +114,7 @@ def fit(config: RunConfig, out: Path | str, *, log: Log | None = None, report: R
         config=own,
         item=item,
         past=config.data.past,
-        tie=protocol_of(config).tie,
+        tie=judging.protocol.tie,
         facts=_facts(config, log, split, best),
     )
     save_bundle(bundle, out / "bundle")
@@ -135,10 +136,20 @@ class _Loop:
     """One run's moving parts."""
 
     def __init__(
-        self, *, config: RunConfig, out: Path, model: Model, loss: Loss, data: EncodedLog, split: Split, report: Report | None
+        self,
+        *,
+        config: RunConfig,
+        judging: Judging,
+        out: Path,
+        model: Model,
+        loss: Loss,
+        data: EncodedLog,
+        split: Split,
+        report: Report | None,
     ) -> None:
-        self.config, self.out, self.model, self.data, self.split, self.report = config, out, model, data, split, report
-        self.loader = Loader.for_training(data, split.train, config.data, config.seed, tie=protocol_of(config).tie)
+        self.config, self.judging, self.out, self.report = config, judging, out, report
+        self.model, self.data, self.split = model, data, split
+        self.loader = Loader.for_training(data, split.train, config.data, config.seed, tie=judging.protocol.tie)
         self.steps = self.loader.steps(config.train.batch_size)
         self.loss = loss.sized(items=int(data.encoding.catalogue.known.sum()), negatives=config.data.negatives)
         rate = config.train.rate
@@ -198,7 +209,7 @@ class _Loop:
         rate = taken * self.config.train.batch_size / seconds
         self._write({"step": self.step, "epoch": epoch, "loss": loss})
         if self.report:
-            best = None if self.best is None else self.best[self.config.train.monitor]
+            best = None if self.best is None else self.best[self.judging.monitor]
             self.report(
                 Progress(
                     epoch=epoch,
@@ -218,16 +229,17 @@ class _Loop:
             self.model,
             self.data,
             self.split,
-            protocol_of(self.config),
+            self.judging.protocol,
             past=self.config.data.past,
             part="valid",
             seed=self.config.seed,
             people=wanted.valid_people,
         )
-        value, self.judged = judged.value(wanted.monitor), self.step
-        found = {"step": self.step, "epoch": epoch, wanted.monitor: value}
-        self._write({"valid": {**found, "protocol": protocol_of(self.config).name, "people": judged.people}})
-        if self.best is None or value > self.best[wanted.monitor]:
+        monitor = self.judging.monitor
+        value, self.judged = judged.value(monitor), self.step
+        found = {"step": self.step, "epoch": epoch, monitor: value}
+        self._write({"valid": {**found, "protocol": judged.protocol.name, "people": judged.people}})
+        if self.best is None or better(monitor)(value, self.best[monitor]):
             self.best, self.worse = found, 0
             checkpoint.save(self.out / "checkpoints" / "best", self.model, None, found)
         else:
@@ -241,7 +253,7 @@ class _Loop:
                     step=at,
                     steps=self.steps,
                     batch_size=wanted.batch_size,
-                    best=self.best[wanted.monitor],
+                    best=self.best[monitor],
                     valid=value,
                 )
             )
@@ -251,11 +263,6 @@ class _Loop:
     def _write(self, line: dict[str, Any]) -> None:
         with disk_errors(self.out, what="run"), (self.out / "metrics.jsonl").open("a", encoding="utf-8") as file:
             file.write(json.dumps(line) + "\n")
-
-
-def protocol_of(config: RunConfig) -> Protocol:
-    """What a run is validated by."""
-    return PROTOCOLS[config.protocol or ("loo-99" if config.split.name == "leave-last-out" else "last-99")]
 
 
 def item_config(config: RunConfig, kind: type[Model]) -> ItemConfig:
@@ -280,6 +287,6 @@ def _facts(config: RunConfig, log: Log, split: Split, best: dict[str, Any]) -> d
         "train_events": len(split.train),
         "split": split.name,
         "seed": config.seed,
-        "valid": {"protocol": protocol_of(config).name, **best},
+        "valid": {"protocol": config.protocol, **best},
         "run": config.model_dump(mode="json", exclude_none=True),
     }

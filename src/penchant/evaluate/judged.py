@@ -1,0 +1,180 @@
+"""What a model did, list by list and person by person, so that intervals, slices and paired tests can follow."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from functools import cached_property
+from typing import Any, Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from penchant.encoding import Bools, Floats, Ints
+from penchant.errors import ConfigError, unknown_name
+from penchant.evaluate.protocol import Protocol
+from penchant.metrics import Interval, Lists, auc, bootstrap, bootstrap_auc
+
+Doubles = NDArray[np.float64]
+
+CUT = {"hr": "hr", "ndcg": "ndcg", "map": "map", "map-r": "map_r", "mrr": "mrr", "recall": "recall"}  # metrics with a cut: "ndcg@10"
+WHOLE = ("gauc", "gauc:positives", "gauc:users", "log-loss", "auc")  # of whole lists, or of rows; the last of all rows together
+LOWER_IS_BETTER = frozenset({"log-loss"})
+POOLED_RESAMPLES = 100  # of pooled AUC, each of which looks at all rows
+
+
+@dataclass(frozen=True, eq=False)
+class Rows:
+    """The N scored candidates of protocols that have few, each with its label."""
+
+    score: Floats  # [N] logits
+    label: Floats  # [N] 0 or 1
+    user: Ints  # [N] whose request it was of
+
+    @cached_property
+    def place(self) -> Ints:
+        """[N] the place of each row's person among those who have rows."""
+        return np.unique(self.user, return_inverse=True)[1].astype(np.int64)
+
+    @cached_property
+    def loss(self) -> Doubles:
+        """[N] the cross-entropy of each row, in nats."""
+        return np.logaddexp(0.0, np.where(self.label == 1, -1.0, 1.0) * self.score.astype(np.float64))
+
+    @cached_property
+    def probability(self) -> Doubles:
+        return 1 / (1 + np.exp(-self.score.astype(np.float64)))
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Judged:
+    """What a model did for U people: one list each, unless a protocol judges every request."""
+
+    protocol: Protocol
+    part: Literal["valid", "test"]
+    seed: int
+    log: str  # which Log: the first digits of its events' checksum
+    dropped: int  # people whom the split leaves out, or who have no list with both a positive and something else
+    position: Ints  # [G] the event at whose moment each list was asked for, a position in the Log
+    user: Ints  # [G] whose each list is, ascending
+    lists: Lists  # G lists
+    rows: Rows | None = None  # None: over the whole catalogue
+    top: Ints | None = None  # [G, 10] the catalogue rows of the first ten, -1 where there are fewer; None: not the whole catalogue
+
+    @cached_property
+    def person(self) -> Ints:
+        """[U] who has a list, ascending."""
+        return np.unique(self.user)
+
+    @property
+    def people(self) -> int:
+        return len(self.person)
+
+    @cached_property
+    def _of(self) -> Ints:
+        """[G] the place in `person` of each list."""
+        return np.searchsorted(self.person, self.user)
+
+    def each(self, metric: str) -> Doubles:
+        """[U] one metric, person by person: "hr@10", "ndcg@5", "gauc"; of several lists their mean. "log-loss" is of all who have rows.
+
+        Raises UnknownNameError, and ConfigError for a metric of rows where there are none.
+        """
+        name, cut = parse_metric(metric)
+        if name == "auc":
+            raise ConfigError("auc is of all rows together, so nobody has one of their own; compare by gauc.")
+        if name == "log-loss":
+            rows = self._rows(metric)
+            return np.bincount(rows.place, rows.loss) / np.bincount(rows.place)
+        values = self.lists.auc if cut is None else getattr(self.lists.at(cut), CUT[name])
+        return np.bincount(self._of, values, self.people) / np.bincount(self._of, minlength=self.people)
+
+    def weight(self, metric: str) -> Doubles:
+        """[U] what each person counts for in the mean of a metric."""
+        name, _ = parse_metric(metric)
+        if name == "log-loss":
+            return np.bincount(self._rows(metric).place).astype(np.float64)
+        if name == "gauc:users":
+            return np.ones(self.people)
+        if name == "gauc:positives":
+            return np.bincount(self._of, self.lists.positives, self.people)
+        if name == "gauc" and self.protocol.judged == "rows":
+            return np.bincount(self._of, self.lists.rows, self.people)
+        return np.bincount(self._of, minlength=self.people).astype(np.float64)
+
+    def value(self, metric: str) -> float:
+        """The mean over people of one metric, by their weights; "auc" is of all rows together."""
+        if metric == "auc":
+            rows = self._rows(metric)
+            return auc(rows.score, rows.label)
+        weight = self.weight(metric)
+        return float(self.each(metric) @ weight / weight.sum())
+
+    def only(self, kept: Bools) -> Judged:
+        """Some of the lists, bool [G], and the rows of those people."""
+        rows, user = self.rows, self.user[kept]
+        if rows is not None:
+            mine = np.isin(rows.user, user)
+            rows = Rows(rows.score[mine], rows.label[mine], rows.user[mine])
+        top = None if self.top is None else self.top[kept]
+        return replace(self, position=self.position[kept], user=user, lists=self.lists.take(kept), rows=rows, top=top)
+
+    def metrics(self, k: int = 10) -> tuple[str, ...]:
+        """The metrics that this protocol is read by."""
+        if self.protocol.candidates == "own":
+            return "gauc", "log-loss"
+        ranked = ("hr", "ndcg", "map", "mrr") + (("recall",) if self.protocol.judged != "last" else ())
+        cuts = () if self.protocol.count == 1 else tuple(f"{name}@{k}" for name in ranked)
+        return (*cuts, "gauc", *(("log-loss",) if self.protocol.labelled else ()))
+
+    def summary(self, k: int = 10, *, resamples: int = 1000) -> dict[str, Any]:
+        """Every metric with its 95% interval (bootstrap over people), and what was judged how.
+
+        Where a list has one positive, map@k equals mrr@k; where every list is as long, GAUC is the mean of their AUCs.
+        """
+        found: dict[str, Any] = {"protocol": self.protocol.name, "part": self.part, "order": self.protocol.tie, "ties": "shared ranks"}
+        found |= {"people": self.people, "lists": len(self.user), "dropped": self.dropped, "seed": self.seed}
+        intervals: dict[str, Interval] = {}
+        for metric in self.metrics(k):
+            found[metric] = self.value(metric)
+            intervals[metric] = bootstrap(self.each(metric), self.weight(metric), resamples=resamples, seed=self.seed)
+        if self.rows is not None:
+            found["auc"] = self.value("auc")
+            intervals["auc"] = bootstrap_auc(
+                self.rows.score, self.rows.label, self.rows.user, resamples=min(resamples, POOLED_RESAMPLES), seed=self.seed
+            )
+        return {**found, "intervals": {name: [interval.low, interval.high] for name, interval in intervals.items()}}
+
+    def refuse_other(self, other: Judged) -> None:
+        """Raises ConfigError, with the reason, where two results are not of the same question."""
+        mine, theirs = self.protocol, other.protocol
+        if mine != theirs:
+            why = "; ".join(mine.differs(theirs)) or "their names differ"
+            raise ConfigError(f"results of {mine.name} and {theirs.name} cannot be compared: {why}.")
+        if self.part != other.part:
+            raise ConfigError(f"results of the {self.part} part and of the {other.part} part cannot be compared.")
+        if self.log != other.log:
+            raise ConfigError(f"results on two Logs ({self.log} and {other.log}) cannot be compared; judge both on one.")
+        alike = self.seed == other.seed and np.array_equal(self.position, other.position)
+        if not alike or not np.array_equal(self.lists.rows, other.lists.rows):
+            raise ConfigError("these results are of different people or candidates; judge both on one Log with one seed.")
+
+    def _rows(self, metric: str) -> Rows:
+        if self.rows is None:
+            raise ConfigError(f"{metric} is a metric of labelled rows; {self.protocol.name} ranks the whole catalogue.")
+        return self.rows
+
+
+def parse_metric(metric: str) -> tuple[str, int | None]:
+    """ "ndcg@10" -> ("ndcg", 10), "gauc" -> ("gauc", None). Raises UnknownNameError for what is no metric of a judged event."""
+    name, _, cut = metric.partition("@")
+    if metric in WHOLE:
+        return name, None
+    if name in CUT and cut.isdigit() and int(cut) > 0:
+        return name, int(cut)
+    raise unknown_name("metric here", metric, [*(f"{one}@10" for one in CUT), *WHOLE])
+
+
+def better(metric: str) -> Callable[[float, float], bool]:
+    """Whether a first value of a metric is better than a second."""
+    return (lambda a, b: a < b) if metric in LOWER_IS_BETTER else (lambda a, b: a > b)
