@@ -249,6 +249,7 @@ def evaluate(
     against: Path | None = None,
     metric: str | None = None,
     seed: int = 0,
+    slices: Annotated[bool, Parameter(negative="")] = False,
     json: Json = False,
 ) -> None:
     """Metrics of a bundle with intervals, and its paired difference from another's.
@@ -266,16 +267,19 @@ def evaluate(
         Another bundle, judged on the same people and candidates.
     metric
         What the two are compared by; by default the metric that the protocol is read by.
+    slices
+        The metric apart as well: by person, past, item and moment.
     """
     from penchant import show
     from penchant.evaluate.compare import compare, described
     from penchant.evaluate.compare import evaluate as run
     from penchant.evaluate.judged import parse_metric
     from penchant.evaluate.protocol import find_protocol
+    from penchant.evaluate.slices import by_slice
 
     asked = find_protocol(protocol)
-    if metric and not against:
-        raise ConfigError("--metric says what two bundles are compared by; name the other with --against.")
+    if metric and not (against or slices):
+        raise ConfigError("--metric says what bundles are compared by (--against), or seen apart by (--slices); give one of the two.")
     metric = metric or asked.paired_by
     parse_metric(metric)
     loaded = [_bundle(path) for path in (bundle, against) if path]
@@ -286,12 +290,17 @@ def evaluate(
             shown.stage(f"judging {one.label}")
             judged.append(run(one, opened, asked, seed=seed, progress=shown.judged))
     found: dict[str, Any] = {"results": [{"model": one.label, **result.summary()} for one, result in zip(loaded, judged, strict=True)]}
+    if slices:
+        found["slices"] = {one.label: by_slice(result, metric) for one, result in zip(loaded, judged, strict=True)}
     if against:
         found["difference"] = described(compare(judged[0], judged[1], metric), loaded[0].label, loaded[1].label, metric)
     if json:
         return _json(found)
     console = _console()
     show.results(console, found["results"], asked.says)
+    for label, rows in found.get("slices", {}).items():
+        console.print(f"\n{label}", highlight=False)
+        show.slices(console, rows, metric)
     if against:
         console.print(f"\n{found['difference']['says']}.", soft_wrap=True, highlight=False)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -10,25 +11,53 @@ from rich.table import Table
 
 from penchant.scorer import Scored
 
-METRICS = ("hr@10", "ndcg@10", "mrr@10", "gauc", "auc")
+METRICS = ("hr@10", "ndcg@10", "map@10", "mrr@10", "recall@10", "gauc", "auc", "log-loss", "calibration-error", "predicted/observed")
+OF_LISTS = ("coverage@10", "gini@10", "popularity-lift@10", "novelty@10", "diversity@10", "taste-divergence@10")
 WIDE = 140  # columns of a terminal, from where on an interval stands beside its value and not below
 
 
 def results(console: Console, summaries: Sequence[Mapping[str, Any]], protocol: str) -> None:
-    """A row a model: each metric, and its 95% interval."""
-    table = Table(box=None, header_style="bold", pad_edge=False)
-    table.add_column("model", no_wrap=True)
-    metrics = [metric for metric in METRICS if any(metric in summary for summary in summaries)]
-    for metric in metrics:
-        table.add_column(metric, justify="right", no_wrap=True)
-    for summary in summaries:
-        table.add_row(str(summary["model"]), *(_cell(summary, metric, wide=console.width >= WIDE) for metric in metrics))
-    console.print(table)
+    """A row a model: each metric, and its 95% interval; what its lists are like, where they are of the whole catalogue."""
+    one_each = all(summary["lists"] == summary["people"] and "recall@10" not in summary for summary in summaries)
+    shown = [metric for metric in METRICS if any(metric in summary for summary in summaries)]
+    _table(console, summaries, [metric for metric in shown if not (one_each and metric == "map@10")])  # of one positive it is MRR
+    of_lists = [metric for metric in OF_LISTS if any(metric in summary for summary in summaries)]
+    if of_lists:
+        console.print()
+        _table(console, summaries, of_lists)
+        by = next((summary["tastes-by"] for summary in summaries if "tastes-by" in summary), None)
+        if by:
+            console.print(f"Variety and tastes are by {by}.", soft_wrap=True, highlight=False)
+        console.print()
     people, dropped = summaries[0]["people"], summaries[0]["dropped"]
     console.print(f"{protocol}.", soft_wrap=True, highlight=False)
     console.print(
         f"{people:,} people judged, {dropped:,} dropped; intervals of 95% by bootstrap over people.", soft_wrap=True, highlight=False
     )
+
+
+def _table(console: Console, summaries: Sequence[Mapping[str, Any]], metrics: Sequence[str]) -> None:
+    table = Table(box=None, header_style="bold", pad_edge=False)
+    table.add_column("model", no_wrap=True)
+    for metric in metrics:
+        table.add_column(metric, justify="right", no_wrap=True)
+    for summary in summaries:
+        table.add_row(str(summary["model"]), *(_cell(summary, metric, wide=console.width >= WIDE) for metric in metrics))
+    console.print(table)
+
+
+def slices(console: Console, rows: Sequence[Mapping[str, Any]], metric: str) -> None:
+    """A row a slice: how many people and lists it has, the metric and its interval."""
+    table = Table(box=None, header_style="bold", pad_edge=False)
+    for name, justify in (("by", "left"), ("slice", "left"), ("people", "right"), ("lists", "right"), (metric, "right")):
+        table.add_column(name, justify=justify, no_wrap=True)  # type: ignore[arg-type]
+    before = ""
+    for row in rows:
+        value, (low, high) = row[metric], row.get("interval", (None, None))
+        shown = f"{value:.3f}" + ("" if low is None else f" [{low:.3f}, {high:.3f}]")
+        table.add_row(row["by"] if row["by"] != before else "", row["slice"], f"{row['people']:,}", f"{row['lists']:,}", shown)
+        before = row["by"]
+    console.print(table)
 
 
 def recommended(console: Console, scored: Scored) -> None:
@@ -71,6 +100,35 @@ def bench(console: Console, found: Mapping[str, Any]) -> None:
     console.print(", ".join(f"{name} {value}" for name, value in facts_of.items()), soft_wrap=True, highlight=False, markup=False)
 
 
+def laws(console: Console, found: Mapping[str, Any]) -> None:
+    """A line a law, and below it what is broken or why it says nothing; then how many of each."""
+    marks = {"ok": "ok", "failed": "FAILED", "not applicable": "not applicable"}
+    width = max(map(len, marks.values()))
+    for result in found["results"]:
+        console.print(f"{marks[result['outcome']]:<{width}}  {result['law']}", soft_wrap=True, highlight=False, markup=False)
+        below = {"ok": [], "failed": [result["words"], f"The law: {result['says']}"], "not applicable": [result["words"]]}
+        for line in below[result["outcome"]]:
+            console.print(f"{'':<{width}}    {line}", soft_wrap=True, highlight=False, markup=False)
+    count = Counter(result["outcome"] for result in found["results"])
+    said = f"{count['ok']} laws hold, {count['failed']} broken, {count['not applicable']} not applicable; {found['seconds']:.1f} s."
+    console.print(f"\n{found['model']}: {said}", soft_wrap=True, highlight=False, markup=False)
+
+
+def checked(console: Console, found: Mapping[str, Any]) -> None:
+    """A paragraph a finding, grave ones first, with its examples; then what was clean, and what does not apply."""
+    for one in found["findings"]:
+        kind, style = ("grave", "bold red") if one["grave"] else ("known", "bold")
+        console.print(f"{kind}  {one['name']}", soft_wrap=True, highlight=False, markup=False, style=style)
+        console.print(f"       {one['says']}", soft_wrap=True, highlight=False, markup=False)
+        for example in one["examples"]:
+            console.print(f"       - {example}", soft_wrap=True, highlight=False, markup=False, style="dim")
+    clean, left_out = ", ".join(found["clean"]) or "none", found["left_out"]
+    console.print(f"Checked under split {found['split']}, tie {found['tie']}. Clean: {clean}.", soft_wrap=True, highlight=False)
+    for why in dict.fromkeys(left_out.values()):
+        names = ", ".join(name for name, reason in left_out.items() if reason == why)
+        console.print(f"Not checked, because {why}: {names}.", soft_wrap=True, highlight=False, markup=False)
+
+
 def facts(console: Console, rows: Mapping[str, Any]) -> None:
     """Name and value, a line each."""
     width = max(len(name) for name in rows)
@@ -82,6 +140,8 @@ def facts(console: Console, rows: Mapping[str, Any]) -> None:
 def _cell(summary: Mapping[str, Any], metric: str, *, wide: bool) -> str:
     if metric not in summary:
         return "-"
-    low, high = summary["intervals"][metric]
-    value, low, high = (f"{number:.3f}".removeprefix("0") for number in (summary[metric], low, high))
+    value, *ends = (f"{number:.3f}".removeprefix("0") for number in (summary[metric], *summary["intervals"].get(metric, ())))
+    if not ends:
+        return value
+    low, high = ends
     return f"{value} [{low}, {high}]" if wide else f"{value}\n{low}-{high}"

@@ -78,15 +78,24 @@ class EncodedLog:
 
         No event at or after its own, and none of its own request.
         """
+        end, length = self._past_end(position, tie)
+        length = np.minimum(length, most)
+        index = ranges(end - length, length)
+        return (index if self._past is None else self._past[0][index]), length
+
+    def past_length(self, position: Ints, tie: Tie) -> Ints:
+        """int64, how many events the pasts of these events have."""
+        return self._past_end(position, tie)[1]
+
+    def _past_end(self, position: Ints, tie: Tie) -> tuple[Ints, Ints]:
+        """Where each past ends among the events that may stand in one, and how many it has."""
         log = self.log
         begin, end = log.start[log.user_of(position)], log.begin(position)
         if tie == "strict":
             end = log.tie[end]
         if self._past is not None:
             begin, end = self._past[1][begin], self._past[1][end]
-        length = np.minimum(end - begin, most)
-        index = ranges(end - length, length)
-        return (index if self._past is None else self._past[0][index]), length
+        return end, end - begin
 
 
 def ranges(start: Ints, length: Ints) -> Ints:

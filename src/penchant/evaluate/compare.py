@@ -14,7 +14,9 @@ from penchant.data.split import SplitConfig, split_of
 from penchant.errors import ConfigError
 from penchant.evaluate.judge import Progress, judge
 from penchant.evaluate.judged import Judged
+from penchant.evaluate.lists import of_lists
 from penchant.evaluate.protocol import Protocol
+from penchant.evaluate.slices import slicings
 from penchant.metrics import Difference, paired
 
 
@@ -31,7 +33,8 @@ def evaluate(bundle: Bundle, log: Log, protocol: Protocol, *, seed: int = 0, pro
         bundle.model.item.extend(encoding.catalogue)
     split = split_of(log, _split(bundle, log, protocol))
     data = EncodedLog(log, encoding, split.hidden)
-    return judge(bundle.model, data, split, protocol, past=bundle.past, seed=seed, progress=progress)
+    judged = judge(bundle.model, data, split, protocol, past=bundle.past, seed=seed, progress=progress)
+    return replace(judged, slices=slicings(data, judged), of_lists=of_lists(data, judged))
 
 
 def _split(bundle: Bundle, log: Log, protocol: Protocol) -> SplitConfig:

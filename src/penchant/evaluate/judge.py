@@ -196,16 +196,16 @@ def _whole(
         if protocol.judged == "last":
             candidate |= wanted  # who chooses the same again is asked about it still
         wanted &= candidate
-        kept.append(wanted.any(1) & (candidate & ~wanted).any(1))
-        lists.append(_ranked(score, wanted, candidate, kept[-1]))
+        use = wanted.any(1) & (candidate & ~wanted).any(1)
+        lists.append(_ranked(score[use], wanted[use], candidate[use]))
+        kept.append(use)
         tops.append(_first(np.where(candidate, score, -np.inf), rows))
-    use = np.concatenate(kept)
-    position = loader.position[use]
-    return position, data.log.user_of(position), Lists.join(lists), None, np.concatenate(tops)[use]
+    mine = np.concatenate(kept)
+    position = loader.position[mine]
+    return position, data.log.user_of(position), Lists.join(lists), None, np.concatenate(tops)[mine]
 
 
-def _ranked(score: Floats, wanted: Bools, candidate: Bools, kept: Bools) -> Lists:
-    score, wanted, candidate = score[kept], wanted[kept], candidate[kept]
+def _ranked(score: Floats, wanted: Bools, candidate: Bools) -> Lists:
     if (wanted.sum(1) == 1).all():
         target = score[wanted][:, None]
         rival = candidate & ~wanted

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import Any, Literal
 
@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from penchant.encoding import Bools, Floats, Ints
 from penchant.errors import ConfigError, unknown_name
 from penchant.evaluate.protocol import Protocol
-from penchant.metrics import Interval, Lists, auc, bootstrap, bootstrap_auc
+from penchant.metrics import Interval, Lists, auc, bootstrap, bootstrap_auc, calibration_error, predicted_over_observed
 
 Doubles = NDArray[np.float64]
 
@@ -39,11 +39,21 @@ class Rows:
     @cached_property
     def loss(self) -> Doubles:
         """[N] the cross-entropy of each row, in nats."""
-        return np.logaddexp(0.0, np.where(self.label == 1, -1.0, 1.0) * self.score.astype(np.float64))
+        loss: Doubles = np.logaddexp(0.0, np.where(self.label == 1, -1.0, 1.0) * self.score.astype(np.float64))
+        return loss
 
     @cached_property
     def probability(self) -> Doubles:
         return 1 / (1 + np.exp(-self.score.astype(np.float64)))
+
+
+@dataclass(frozen=True, eq=False)
+class Slicing:
+    """One way to part G lists."""
+
+    by: str
+    names: tuple[str, ...]
+    code: Ints  # [G] a place in `names`; -1: in none of them
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -60,6 +70,8 @@ class Judged:
     lists: Lists  # G lists
     rows: Rows | None = None  # None: over the whole catalogue
     top: Ints | None = None  # [G, 10] the catalogue rows of the first ten, -1 where there are fewer; None: not the whole catalogue
+    slices: tuple[Slicing, ...] = ()
+    of_lists: Mapping[str, Any] = field(default_factory=dict)  # what the first ten of each list are like, beside being right
 
     @cached_property
     def person(self) -> Ints:
@@ -97,9 +109,9 @@ class Judged:
         if name == "gauc:users":
             return np.ones(self.people)
         if name == "gauc:positives":
-            return np.bincount(self._of, self.lists.positives, self.people)
+            return np.bincount(self._of, self.lists.positives, self.people).astype(np.float64)
         if name == "gauc" and self.protocol.judged == "rows":
-            return np.bincount(self._of, self.lists.rows, self.people)
+            return np.bincount(self._of, self.lists.rows, self.people).astype(np.float64)
         return np.bincount(self._of, minlength=self.people).astype(np.float64)
 
     def value(self, metric: str) -> float:
@@ -117,7 +129,9 @@ class Judged:
             mine = np.isin(rows.user, user)
             rows = Rows(rows.score[mine], rows.label[mine], rows.user[mine])
         top = None if self.top is None else self.top[kept]
-        return replace(self, position=self.position[kept], user=user, lists=self.lists.take(kept), rows=rows, top=top)
+        slices = tuple(Slicing(one.by, one.names, one.code[kept]) for one in self.slices)
+        lists, position = self.lists.take(kept), self.position[kept]
+        return replace(self, position=position, user=user, lists=lists, rows=rows, top=top, slices=slices, of_lists={})
 
     def metrics(self, k: int = 10) -> tuple[str, ...]:
         """The metrics that this protocol is read by."""
@@ -143,7 +157,12 @@ class Judged:
             intervals["auc"] = bootstrap_auc(
                 self.rows.score, self.rows.label, self.rows.user, resamples=min(resamples, POOLED_RESAMPLES), seed=self.seed
             )
-        return {**found, "intervals": {name: [interval.low, interval.high] for name, interval in intervals.items()}}
+        if self.rows is not None and self.protocol.labelled:
+            found["calibration-error"] = calibration_error(self.rows.probability, self.rows.label).value
+            found["predicted/observed"] = predicted_over_observed(self.rows.probability, self.rows.label)
+        more = dict(self.of_lists)
+        both = {name: [interval.low, interval.high] for name, interval in intervals.items()} | more.pop("intervals", {})
+        return {**found, **more, "intervals": both}
 
     def refuse_other(self, other: Judged) -> None:
         """Raises ConfigError, with the reason, where two results are not of the same question."""

@@ -12,11 +12,13 @@ gains by saying the same of everything, and none depends on the order in which i
 
 from __future__ import annotations
 
+from penchant.metrics.calibration import CalibrationError, calibration_error, predicted_over_observed
 from penchant.metrics.labelled import GroupedAUC, auc, grouped_auc, log_loss, rel_improvement
 from penchant.metrics.ranking import Lists, Ranking, ranking
 from penchant.metrics.resample import Difference, Interval, bootstrap, bootstrap_auc, paired
 
 __all__ = [
+    "CalibrationError",
     "Difference",
     "GroupedAUC",
     "Interval",
@@ -25,9 +27,11 @@ __all__ = [
     "auc",
     "bootstrap",
     "bootstrap_auc",
+    "calibration_error",
     "grouped_auc",
     "log_loss",
     "paired",
+    "predicted_over_observed",
     "ranking",
     "rel_improvement",
 ]

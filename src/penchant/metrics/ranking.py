@@ -68,15 +68,36 @@ class Lists:
     def join(parts: Sequence[Lists]) -> Lists:
         """Lists of several parts, one part after the other; the group of a list is its place."""
         shift = np.cumsum([0, *(len(part.rows) for part in parts)])
-        runs = (np.concatenate([getattr(p, name) for p in parts]) for name in ("begin", "size", "relevant", "before", "rows", "positives"))
-        owner = np.concatenate([part.owner + at for part, at in zip(parts, shift, strict=False)])
-        return Lists(owner, *runs, np.arange(shift[-1]), sum(part.dropped for part in parts))
+
+        def all_of(name: str) -> NDArray[Any]:
+            return np.concatenate([getattr(part, name) for part in parts])
+
+        return Lists(
+            owner=np.concatenate([part.owner + at for part, at in zip(parts, shift, strict=False)]),
+            begin=all_of("begin"),
+            size=all_of("size"),
+            relevant=all_of("relevant"),
+            before=all_of("before"),
+            rows=all_of("rows"),
+            positives=all_of("positives"),
+            group=np.arange(shift[-1]),
+            dropped=sum(part.dropped for part in parts),
+        )
 
     def take(self, kept: NDArray[np.bool_]) -> Lists:
         """Some of the lists: bool [G]."""
         mine, new = kept[self.owner], np.cumsum(kept) - 1
-        runs = (value[mine] for value in (self.begin, self.size, self.relevant, self.before))
-        return Lists(new[self.owner[mine]], *runs, self.rows[kept], self.positives[kept], self.group[kept], self.dropped)
+        return Lists(
+            owner=new[self.owner[mine]],
+            begin=self.begin[mine],
+            size=self.size[mine],
+            relevant=self.relevant[mine],
+            before=self.before[mine],
+            rows=self.rows[kept],
+            positives=self.positives[kept],
+            group=self.group[kept],
+            dropped=self.dropped,
+        )
 
     @cached_property
     def auc(self) -> Floats:
@@ -84,7 +105,9 @@ class Lists:
         negatives = self.rows - self.positives
         higher, level = self.begin - self.before, self.size - self.relevant
         won = np.bincount(self.owner, self.relevant * (negatives[self.owner] - higher - level / 2), len(self.rows))
-        return np.divide(won, self.positives * negatives, out=np.full(len(won), np.nan), where=negatives > 0)
+        value = np.full(len(won), np.nan)
+        np.divide(won, self.positives * negatives, out=value, where=negatives > 0)
+        return value
 
     def at(self, k: int) -> Ranking:
         """The metrics at a cut, each its mean over all orders of the tied rows (McSherry and Najork 2008).

@@ -1,0 +1,1 @@
+"""What `penchant.data.check` looks for, a small function each; the table of them is there."""
