@@ -8,11 +8,11 @@ from pathlib import Path
 import pytest
 import torch
 from hypothesis import settings
-from world import write_world
 
+from penchant.conformance.world import training, write_world
 from penchant.data.encoded import EncodedLog
 from penchant.data.fit import fit_encoding
-from penchant.data.load import LoadConfig, Loader
+from penchant.data.load import Loader
 from penchant.data.log import Log
 from penchant.data.prepare import prepare
 from penchant.data.split import Split, leave_last_out
@@ -56,7 +56,7 @@ def data(log: Log, encoding: Encoding) -> EncodedLog:
 
 @pytest.fixture(scope="session")
 def loader(data: EncodedLog, split: Split) -> Loader:
-    return Loader.for_training(data, split.train, LoadConfig(past=10, negatives=2, unknown=0.1), 0, others=True, further=5)
+    return training(data, split)
 
 
 @pytest.fixture(scope="session")

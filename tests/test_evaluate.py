@@ -8,9 +8,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from world import write_world
 
 from penchant.bundle import Bundle
+from penchant.conformance.world import write_world
 from penchant.data.encoded import EncodedLog
 from penchant.data.fit import fit_encoding
 from penchant.data.load import LoadConfig, Loader

@@ -7,8 +7,8 @@ from dataclasses import dataclass, replace
 import numpy as np
 import pytest
 import torch
-from world import write_world
 
+from penchant.conformance.world import write_world
 from penchant.data.encoded import EncodedLog
 from penchant.data.load import LoadConfig, Loader
 from penchant.data.log import Log

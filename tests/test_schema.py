@@ -6,9 +6,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from world import SCHEMA
 
 from penchant.config import dump, read
+from penchant.conformance.world import SCHEMA
 from penchant.errors import ConfigError, SchemaError
 from penchant.schema import Field, Schema, read_schema
 

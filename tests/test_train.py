@@ -10,9 +10,9 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from world import write_world
 
 from penchant.batch import Batch, Output
+from penchant.conformance.world import write_world
 from penchant.data.load import LoadConfig, Loader
 from penchant.data.log import Log
 from penchant.data.prepare import prepare

@@ -306,6 +306,57 @@ def evaluate(
 
 
 @app.command
+def compare(
+    config: Path,
+    *,
+    models: str,
+    seeds: int = 1,
+    out: Path,
+    protocol: str | None = None,
+    metric: str | None = None,
+    figure: Path | None = None,
+    json: Json = False,
+) -> None:
+    """Train and judge several models over several seeds, and say which differences are real.
+
+    What OUT has already is kept; a run that broke is trained anew.
+
+    Parameters
+    ----------
+    config
+        TOML file of a run: its Log, and the budget that all models get.
+    models
+        Names, separated by commas; in place of a name a run's TOML file, which brings a budget of its own.
+    seeds
+        How many, from the run's seed on.
+    out
+        Folder for the runs, what they did, and compare.json.
+    protocol
+        What all are judged by; by default what the first is validated by.
+    metric
+        What they are compared by; by default the metric that the protocol is read by.
+    figure
+        A new file for the table as a picture: .svg, .png or .pdf.
+    """
+    from penchant import show
+    from penchant.compare import compare_models, entries
+    from penchant.config import read
+    from penchant.train.config import RunConfig
+
+    given = entries(read(RunConfig, config), [model.strip() for model in models.split(",") if model.strip()])
+    draw = _figures().comparison if figure else None
+    with progress() as shown:
+        compared = compare_models(
+            given, seeds, out, protocol=protocol, metric=metric, say=shown.stage, report=shown.run, progress=shown.judged
+        )
+    if draw and figure:
+        draw(compared, figure)
+    if json:
+        return _json(compared.as_dict())
+    show.compared(_console(), compared)
+
+
+@app.command
 def recommend(
     bundle: Path,
     *,
@@ -400,6 +451,15 @@ def bench_train(*, model: str = "din", rounds: int = 5, steps: int = 20, full: b
     if json:
         return _json(found.as_dict())
     show.bench(_console(), found.as_dict())
+
+
+def _figures() -> Any:
+    """The module that draws. Raises ConfigError where matplotlib is not installed."""
+    try:
+        from penchant import figures
+    except ModuleNotFoundError as fault:
+        raise ConfigError(f"figures need {fault.name}: pip install 'penchant[viz]'.") from None
+    return figures
 
 
 def main(tokens: list[str] | None = None) -> None:

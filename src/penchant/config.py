@@ -9,7 +9,8 @@ with their full path:
 from __future__ import annotations
 
 import tomllib
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from importlib import import_module
 from pathlib import Path
 from types import UnionType
 from typing import Any, TypeVar, Union, get_args, get_origin
@@ -83,6 +84,29 @@ def parse_flags(words: Sequence[str]) -> dict[str, Any]:
             value = rest.pop(0)
         flags[key] = _value(value)
     return flags
+
+
+def find_own(name: str, *, said: str, what: str, like: str) -> Callable[..., Any]:
+    """What somebody wrote and "module:name" names, found on Python's path.
+
+    said: how messages begin; what: "function" or "class"; like: an example of such a name. Raises ConfigError.
+    """
+    module, _, word = name.partition(":")
+    if not all(part.isidentifier() for part in (*module.split("."), word)) or module.endswith(".py"):
+        raise ConfigError(f"{said}; 'module:{what}' was wanted, such as {like!r}.")
+    try:
+        home = import_module(module)
+    except ImportError as fault:
+        if isinstance(fault, ModuleNotFoundError) and fault.name and f"{module}.".startswith(f"{fault.name}."):
+            raise ConfigError(f"{said}, but there is no module {fault.name!r} on Python's path; PYTHONPATH can name its folder.") from None
+        raise ConfigError(f"{said}, but {module!r} cannot be imported: {fault}.") from fault
+    except Exception as fault:
+        raise ConfigError(f"{said}, but {module!r} cannot be imported: {type(fault).__name__}: {fault}.") from fault
+    found: Callable[..., Any] | None = getattr(home, word, None)
+    if found is None or not callable(found):
+        near = nearest(word, (n for n, v in vars(home).items() if callable(v)))
+        raise ConfigError(f"{said}, but {module!r} has no {what} {word!r}.{near}")
+    return found
 
 
 def _value(text: str) -> Any:

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from rich.console import Console
 from rich.table import Table
 
-from penchant.scorer import Scored
+if TYPE_CHECKING:  # which import torch, while tables do not need it
+    from penchant.compare import Compared
+    from penchant.scorer import Scored
 
 METRICS = ("hr@10", "ndcg@10", "map@10", "mrr@10", "recall@10", "gauc", "auc", "log-loss", "calibration-error", "predicted/observed")
 OF_LISTS = ("coverage@10", "gini@10", "popularity-lift@10", "novelty@10", "diversity@10", "taste-divergence@10")
@@ -58,6 +60,35 @@ def slices(console: Console, rows: Sequence[Mapping[str, Any]], metric: str) -> 
         table.add_row(row["by"] if row["by"] != before else "", row["slice"], f"{row['people']:,}", f"{row['lists']:,}", shown)
         before = row["by"]
     console.print(table)
+
+
+def compared(console: Console, found: Compared) -> None:
+    """A row a model, best first, and how sure its difference from the best is."""
+    several = len(found.seeds) > 1
+    pairs = {pair.models[1]: pair for pair in found.pairs}
+    table = Table(box=None, header_style="bold", pad_edge=False)
+    table.add_column("model", no_wrap=True)
+    for name in (found.metric, *(["spread"] if several else []), "from the best", "p", *(["seeds"] if several else [])):
+        table.add_column(name, justify="right", no_wrap=True)
+    table.add_column("")
+    for row in found.rows:
+        pair = pairs.get(row.model)
+        cells = [f"{row.value:.4f} [{row.interval.low:.4f}, {row.interval.high:.4f}]", *([f"{row.spread:.4f}"] if several else [])]
+        if pair:
+            d = pair.difference
+            cells += [f"{-d.difference:+.4f} [{-d.high:+.4f}, {-d.low:+.4f}]", f"{pair.p:.4f}"]
+            cells += [f"{pair.agree}/{len(found.seeds)}"] if several else []
+            cells += ["*" if pair.significant else ""]
+        table.add_row(row.model, *cells)
+    console.print(table)
+    mark = f"* a difference{' in every seed' if several else ''}, at 5% of the table together (Holm)"
+    for line in (
+        f"{found.protocol.says}.",
+        f"{found.people:,} people judged, {found.dropped:,} dropped; intervals of 95% by bootstrap over people, of the mean over seeds.",
+        f"{mark}; the others are not told apart.",
+        found.budget,
+    ):
+        console.print(line, soft_wrap=True, highlight=False, markup=False)
 
 
 def recommended(console: Console, scored: Scored) -> None:

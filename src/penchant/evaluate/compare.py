@@ -34,7 +34,7 @@ def evaluate(bundle: Bundle, log: Log, protocol: Protocol, *, seed: int = 0, pro
     split = split_of(log, _split(bundle, log, protocol))
     data = EncodedLog(log, encoding, split.hidden)
     judged = judge(bundle.model, data, split, protocol, past=bundle.past, seed=seed, progress=progress)
-    return replace(judged, slices=slicings(data, judged), of_lists=of_lists(data, judged))
+    return replace(judged, model=bundle.version, slices=slicings(data, judged), of_lists=of_lists(data, judged))
 
 
 def _split(bundle: Bundle, log: Log, protocol: Protocol) -> SplitConfig:

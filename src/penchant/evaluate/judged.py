@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import asdict, dataclass, field, replace
 from functools import cached_property
+from pathlib import Path
 from typing import Any, Literal
+from zipfile import BadZipFile
 
 import numpy as np
 from numpy.typing import NDArray
 
 from penchant.encoding import Bools, Floats, Ints
-from penchant.errors import ConfigError, unknown_name
+from penchant.errors import ArtefactError, ConfigError, unknown_name
 from penchant.evaluate.protocol import Protocol
 from penchant.metrics import Interval, Lists, auc, bootstrap, bootstrap_auc, calibration_error, predicted_over_observed
 
@@ -20,6 +23,9 @@ Doubles = NDArray[np.float64]
 CUT = {"hr": "hr", "ndcg": "ndcg", "map": "map", "map-r": "map_r", "mrr": "mrr", "recall": "recall"}  # metrics with a cut: "ndcg@10"
 WHOLE = ("gauc", "gauc:positives", "gauc:users", "log-loss", "auc")  # of whole lists, or of rows; the last of all rows together
 LOWER_IS_BETTER = frozenset({"log-loss"})
+FACTS = ("part", "seed", "log", "dropped", "model")  # of Judged, as they stand in a file
+OF_LISTS = ("owner", "begin", "size", "relevant", "before", "rows", "positives", "group")
+OF_ROWS = ("score", "label", "user")
 POOLED_RESAMPLES = 100  # of pooled AUC, each of which looks at all rows
 
 
@@ -70,6 +76,7 @@ class Judged:
     lists: Lists  # G lists
     rows: Rows | None = None  # None: over the whole catalogue
     top: Ints | None = None  # [G, 10] the catalogue rows of the first ten, -1 where there are fewer; None: not the whole catalogue
+    model: str = ""  # the version of the bundle, where it was one
     slices: tuple[Slicing, ...] = ()
     of_lists: Mapping[str, Any] = field(default_factory=dict)  # what the first ten of each list are like, beside being right
 
@@ -81,6 +88,30 @@ class Judged:
     @property
     def people(self) -> int:
         return len(self.person)
+
+    def save(self, file: Path) -> None:
+        """A file of all but the slices, which `load` reads; one that stands there already is replaced. Raises OSError."""
+        facts = {name: getattr(self, name) for name in FACTS} | {"protocol": asdict(self.protocol), "of_lists": dict(self.of_lists)}
+        arrays = {"position": self.position, "user": self.user} | {f"lists.{name}": getattr(self.lists, name) for name in OF_LISTS}
+        arrays |= {f"rows.{name}": getattr(self.rows, name) for name in OF_ROWS if self.rows is not None}
+        arrays |= {} if self.top is None else {"top": self.top}
+        with file.open("wb") as open_file:
+            np.savez_compressed(open_file, facts=np.array(json.dumps(facts)), **arrays)
+
+    @staticmethod
+    def load(file: Path, protocol: Protocol) -> Judged:
+        """What `save` wrote of a judgement by this protocol. Raises ArtefactError for anything else."""
+        try:
+            with np.load(file, allow_pickle=False) as stored:
+                facts = json.loads(str(stored["facts"]))
+                if facts.pop("protocol") != asdict(protocol):
+                    raise ArtefactError(f"{file}: this was judged by another protocol than {protocol.name}.")
+                lists = Lists(*(stored[f"lists.{name}"] for name in OF_LISTS))
+                rows = Rows(*(stored[f"rows.{name}"] for name in OF_ROWS)) if "rows.score" in stored else None
+                top = stored.get("top")
+                return Judged(protocol=protocol, position=stored["position"], user=stored["user"], lists=lists, rows=rows, top=top, **facts)
+        except (OSError, ValueError, KeyError, TypeError, BadZipFile, EOFError) as fault:
+            raise ArtefactError(f"{file}: cannot be read as a judgement: {fault}") from fault
 
     @cached_property
     def _of(self) -> Ints:

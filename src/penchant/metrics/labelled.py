@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal, get_args
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from penchant.errors import DataError
+from penchant.errors import DataError, unknown_name
 from penchant.metrics.rows import Floats, Whole, codes, ordered, scored, starts, weights
+
+By = Literal["impressions", "positives", "users"]
 
 
 @dataclass(frozen=True, eq=False)
@@ -18,7 +20,7 @@ class GroupedAUC:
 
     value: float  # sum(size * auc) / sum(size), NaN where no group has both classes
     auc: Floats  # [G]
-    size: Floats  # [G]  rows, or the sum of their weights
+    size: Floats  # [G]  what a group counts for in the mean: its rows, its positives (or the sum of their weights), or 1
     group: NDArray[Any]  # [G]  ids, ascending
     dropped: int  # groups of one class: in neither sum
 
@@ -37,21 +39,31 @@ def auc(score: ArrayLike, label: ArrayLike, weight: ArrayLike | None = None) -> 
     return float(auc_of_runs(won, lost, np.zeros(1, np.int64))[0]) if won.any() and lost.any() else float("nan")
 
 
-def grouped_auc(score: ArrayLike, label: ArrayLike, group: ArrayLike, weight: ArrayLike | None = None) -> GroupedAUC:
-    """GAUC: the mean of the groups' own AUCs by their rows (Zhou et al. 2018, DIN, section 6.3).
+def grouped_auc(
+    score: ArrayLike, label: ArrayLike, group: ArrayLike, weight: ArrayLike | None = None, *, by: By = "impressions"
+) -> GroupedAUC:
+    """GAUC: the mean of the groups' own AUCs (Zhou et al. 2018, DIN, section 6.3).
 
     score [N] numbers, label [N] 0 or 1, group [N] ids in any order, weight [N] of at least 0. Ties count one half.
     A weight of 2 is the row given twice; a group whose weights are all 0 is among the dropped.
+    by: what a group counts for. "impressions" is its rows, as in the paper; "positives" is its positive rows, which
+    makes the mean one over positives; "users" is once for each group. What other libraries do is in `DIALECTS`.
     """
+    if by not in get_args(By):
+        raise unknown_name("weight of a group", by, get_args(By))
     score, positive = scored(score, label)
     ids, code = codes(group, len(score))
-    weight = weights(weight, len(score))
+    weight = None if weight is None else weights(weight, len(score))
     order = ordered(score, code)
-    start = starts(code[order], score[order])  # one run for each score of a group
-    won, lost = classes(positive[order], weight[order], start)
-    first = starts(code[order[start]])  # the first run of each group
-    size = np.add.reduceat(won + lost, first) if len(first) else won
+    score, code = score[order], code[order]
+    start = starts(code, score)  # one run for each score of a group
+    won, lost = classes(positive[order], None if weight is None else weight[order], start)
+    first = starts(code[start])  # the first run of each group
     value = auc_of_runs(won, lost, first) if len(first) else won
+    if by == "users" or not len(first):
+        size = np.ones(len(first))
+    else:
+        size = np.add.reduceat(won if by == "positives" else won + lost, first)
     both = ~np.isnan(value)
     value, size = value[both], size[both]
     mean = float(value @ size / size.sum()) if both.any() else float("nan")
@@ -89,8 +101,11 @@ def auc_of_runs(positive: Floats, negative: Floats, first: Whole) -> Floats:
     return value
 
 
-def classes(positive: Floats, weight: Floats, start: Whole) -> tuple[Floats, Floats]:
-    """The weight of the positives and of the negatives in each run."""
+def classes(positive: Floats, weight: Floats | None, start: Whole) -> tuple[Floats, Floats]:
+    """The weight of the positives and of the negatives in each run; their numbers, where weight is None."""
     if not len(start):
-        return weight, weight
+        return positive, positive
+    if weight is None:
+        won = np.add.reduceat(positive, start)
+        return won, np.diff(start, append=len(positive)) - won
     return np.add.reduceat(positive * weight, start), np.add.reduceat((1.0 - positive) * weight, start)

@@ -17,7 +17,6 @@ to their mean. Positives are the slots with y > 1/2. All is worked out from logi
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from importlib import import_module
 from inspect import Parameter, signature
 from typing import Any, ClassVar
 
@@ -27,7 +26,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from penchant.batch import Batch, Output
-from penchant.config import Config, validate
+from penchant.config import Config, find_own, validate
 from penchant.errors import ConfigError, TrainingError, nearest, unknown_name
 
 TINY = 1.2e-38  # the least total weight: with nothing to learn from, a loss is 0 and not 0 / 0
@@ -292,21 +291,7 @@ def cross_entropy(logit: Tensor, label: Tensor, positive: float = 1.0) -> Tensor
 
 def _own(name: str, keys: Mapping[str, Any], where: str) -> Own:
     """The function that "module:function" names, which takes these keys."""
-    module, _, word = name.partition(":")
-    said = f"{where}: loss.name is {name!r}"
-    if not all(part.isidentifier() for part in (*module.split("."), word)):
-        raise ConfigError(f"{said}; 'module:function' was wanted, such as 'my_losses:tilted'.")
-    try:
-        home = import_module(module)
-    except ImportError as fault:
-        if isinstance(fault, ModuleNotFoundError) and fault.name and f"{module}.".startswith(f"{fault.name}."):
-            raise ConfigError(f"{said}, but there is no module {fault.name!r} on Python's path; PYTHONPATH can name its folder.") from None
-        raise ConfigError(f"{said}, but {module!r} cannot be imported: {fault}.") from fault
-    function = getattr(home, word, None)
-    if not callable(function):
-        raise ConfigError(
-            f"{said}, but {module!r} has no function {word!r}.{nearest(word, (n for n, v in vars(home).items() if callable(v)))}"
-        )
+    function = find_own(name, said=f"{where}: loss.name is {name!r}", what="function", like="my_losses:tilted")
     _refuse_keys(function, name, keys, where)
     return Own(name=name, function=function, keys=dict(keys))
 

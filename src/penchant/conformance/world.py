@@ -2,14 +2,27 @@
 
 Somebody who likes a taste picks its items; which of their tastes an event belongs to is random. So the events of a
 past that speak for a candidate are those of the candidate's taste, and no fixed vector says so for all candidates.
+
+Pasts are of all lengths from nothing on, with ties and gaps; fields of every kind are there, and every kind is missing somewhere.
 """
 
 from __future__ import annotations
 
 import csv
+import math
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any
 
 import numpy as np
+
+from penchant.data.encoded import EncodedLog
+from penchant.data.fit import fit_encoding
+from penchant.data.load import LoadConfig, Loader
+from penchant.data.prepare import prepare
+from penchant.data.split import Split, leave_last_out
 
 SCHEMA = """
 name = "world"
@@ -35,24 +48,29 @@ key = "user_id"
 fields = { town = {}, age = { kind = "number" } }
 """
 
+PRICE = 'price = { kind = "number" }'
+WITH_VECTOR = SCHEMA.replace(PRICE, f'{PRICE}, look = {{ kind = "vector" }}')
+TASTES = 6
 
-def write_world(folder: Path, *, people: int = 60, items: int = 80, tastes: int = 6, events: int = 25, seed: int = 0) -> None:
+
+def write_world(
+    folder: Path, *, people: int = 60, items: int = 80, tastes: int = TASTES, events: int = 25, seed: int = 0, vectors: bool = False
+) -> None:
     """events.csv, items.csv, users.csv and schema.toml of a made world; item i has taste i % tastes; no item twice a person.
 
-    Every kind of field is there; of some items and people nothing but the id is known; item 0 never happens.
+    Of some items and people nothing but the id is known; item 0 never happens. vectors: whether items have one, `look`.
     """
     random = np.random.default_rng(seed)
     folder.mkdir(parents=True, exist_ok=True)
-    (folder / "schema.toml").write_text(SCHEMA)
+    (folder / "schema.toml").write_text(WITH_VECTOR if vectors else SCHEMA)
     with (folder / "items.csv").open("w", newline="") as file:
         rows = csv.writer(file)
-        rows.writerow(["item_id", "title", "maker", "tags", "price"])
+        rows.writerow(["item_id", "title", "maker", "tags", "price", *(["look"] if vectors else [])])
         for item in range(items):
             bare = item % 17 == 3
-            tags = "|".join(f"tag{(item * step) % 7}" for step in range(1, 1 + item % 4))
-            rows.writerow(
-                [f"i{item}", f"Item {item}", "" if bare else f"maker{item % tastes}", "" if bare else tags, "" if bare else 1 + item]
-            )
+            known = ["", "", ""] if bare else [f"maker{item % tastes}", "|".join(tags(item)), 1 + item]
+            drawn = [] if not vectors else [""] if bare else [" ".join(map(str, look(item)))]
+            rows.writerow([f"i{item}", f"Item {item}", *known, *drawn])
     with (folder / "users.csv").open("w", newline="") as file:
         rows = csv.writer(file)
         rows.writerow(["user_id", "town", "age"])
@@ -83,3 +101,36 @@ def write_world(folder: Path, *, people: int = 60, items: int = 80, tastes: int 
                 )
         random.shuffle(written)
         rows.writerows(written)
+
+
+def tags(item: int) -> list[str]:
+    """The tags of an item."""
+    return [f"tag{(item * step) % 7}" for step in range(1, 1 + item % 4)]
+
+
+def look(item: int) -> list[float]:
+    """The vector of an item."""
+    return [round(math.cos(item * step), 3) for step in (1, 2, 3)]
+
+
+def raw_item(like: str, id: str, *, vectors: bool = False) -> dict[str, Any]:
+    """What the world's items.csv says of an item, under another id."""
+    item = int(like[1:])
+    known = {"maker": f"maker{item % TASTES}", "tags": tags(item), "price": 1 + item, **({"look": look(item)} if vectors else {})}
+    return {"id": id, "title": "New", **known}
+
+
+def training(data: EncodedLog, split: Split) -> Loader:
+    """The world's training batches, with everything in them that a loss may ask for."""
+    return Loader.for_training(data, split.train, LoadConfig(past=10, negatives=2, unknown=0.1), 0, others=True, further=5)
+
+
+@contextmanager
+def made_world() -> Iterator[Loader]:
+    """The training batches of a world that is made in a temporary folder, vectors of items included; it goes with the block."""
+    with TemporaryDirectory(prefix="penchant-world-") as folder:
+        raw = Path(folder) / "raw"
+        write_world(raw, vectors=True)
+        log = prepare(raw, Path(folder) / "log")
+        split = leave_last_out(log)
+        yield training(EncodedLog(log, fit_encoding(log, split.train)), split)
