@@ -76,10 +76,6 @@ LEARNED = {"gradients", "sparse tables", "by heart", "same seed", "bfloat16", "n
 FURTHER = [name for name in MAKE if name.startswith(("dien", "iacn"))]  # what has further losses
 EXPLAIN = [name for name in MAKE if name.startswith(("pooling", "din", "dien", "eta", "bst", "iacn din"))]
 EXPLAIN += ["wide-deep", "wide-deep crosses"]
-NO_GRADIENT = {  # parameters that may go without, and why
-    "din softmax": {"activation.rest.2.bias": "a constant added to all logits leaves a softmax as it is"},
-    "din softmax_scaled": {"activation.rest.2.bias": "a constant added to all logits leaves a softmax as it is"},
-}
 
 
 # The laws, each as a whole but for two that take most of the time and are asked a case at a time.
@@ -94,7 +90,7 @@ CASES: list[tuple[str, dict[str, Any]]] = [
 
 
 def subject(name: str, loader: Loader) -> Subject:
-    return Subject(build=MAKE[name], loader=loader, without_gradient=NO_GRADIENT.get(name, {}), explains=name in EXPLAIN)
+    return Subject(build=MAKE[name], loader=loader, explains=name in EXPLAIN)
 
 
 def of(loader: Loader, length: list[int], *, candidates: int = 5) -> Batch:

@@ -33,7 +33,7 @@ MAY = {
     "bench": (*CONTRACT, "nn", "models", "data", "train"),
     "conformance": (*CONTRACT, "nn", "models", "metrics", "data", "train"),
     "demo": (*CONTRACT, "models", "bundle", "scorer", "data", "evaluate", "train"),
-    "compare": (*CONTRACT, "bundle", "metrics", "data", "evaluate", "train"),
+    "compare": (*CONTRACT, "models", "bundle", "metrics", "data", "evaluate", "train"),
     "figures": ("files", "compare"),
     "show": ("scorer", "compare"),
     "progress": ("train", "bench"),

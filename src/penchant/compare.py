@@ -28,6 +28,7 @@ from penchant.evaluate.judged import LOWER_IS_BETTER, Judged, parse_metric
 from penchant.evaluate.protocol import Protocol, find_protocol
 from penchant.files import disk_errors
 from penchant.metrics import Difference, Interval, bootstrap, paired
+from penchant.models import find
 from penchant.train.config import RunConfig
 from penchant.train.loop import Report, fit
 
@@ -151,6 +152,8 @@ def compare_models(
     if seeds < 1:
         raise ConfigError(f"seeds is {seeds}; at least 1 was wanted.")
     plans = [(entry, seed, _plan(entry, seed)) for entry in given for seed in range(entry.config.seed, entry.config.seed + seeds)]
+    for entry in given:
+        find(str(entry.config.model.get("name", "din")))  # before any work
     log = open_log(given[0].config.log)
     judged: dict[str, list[Judged]] = {entry.label: [] for entry in given}
     for done, (entry, seed, config) in enumerate(plans):

@@ -17,6 +17,7 @@ The weights are not normalised (section 4.3): their total keeps the strength of 
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Literal
 
 import torch
@@ -75,6 +76,13 @@ class DIN(Model):
             return say
         scale = self.item.dim**-0.5 if self.config.normalize == "softmax_scaled" else 1.0
         return memory.segments.softmax(say * scale)
+
+    @property
+    def without_gradient(self) -> Mapping[str, str]:
+        if self.config.normalize == "none":
+            return {}
+        last = len(self.activation.rest) - 1
+        return {f"activation.rest.{last}.bias": "a constant added to all logits leaves a softmax as it is"}
 
     @property
     def pair_bytes(self) -> int:

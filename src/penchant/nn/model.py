@@ -53,6 +53,11 @@ class Model(nn.Module):
         take_weights(self, others[0].state_dict())
 
     @property
+    def without_gradient(self) -> Mapping[str, str]:
+        """Parameters that learn nothing, and why; `penchant check` asks about all others."""
+        return {}
+
+    @property
     def device(self) -> torch.device:
         """Where its parameters are, or its buffers when it has none."""
         first = next(chain(self.parameters(), self.buffers()), None)
