@@ -210,7 +210,7 @@ def test_events_of_the_same_moment() -> None:
     (one,) = of(check(log, BY_TIME), "same-moment")
     assert not one.grave
     assert one.count / one.of == pytest.approx(0.5, abs=0.05)
-    assert "Under tie 'strict' (--tie strict) a past holds earlier times only" in one.says
+    assert "Under tie 'strict' (--tie strict; protocols such as loo-99-strict) a past holds earlier times only" in one.says
     assert of(check(log, BY_TIME, tie="strict"), "same-moment") == []
 
 

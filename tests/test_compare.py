@@ -127,6 +127,17 @@ def test_budgets_are_said(compared: tuple[Compared, Path], base: RunConfig, tmp_
     )
 
 
+def test_who_was_still_learning_is_named(base: RunConfig, tmp_path: Path) -> None:
+    longer = base.model_copy(update={"train": TrainConfig(epochs=30, batch_size=32, rate=1e-2, patience=3, valid_people=60)})
+    enough = compare_models(entries(longer, ["popularity", "mf"]), 1, tmp_path / "long")
+    assert enough.warnings == []
+    short = compare_models(entries(base, ["popularity", "mf"]), 2, tmp_path / "short")
+    assert {row.model: row.unfinished for row in short.rows} == {"popularity": 0, "mf": 2}
+    assert short.warnings == [
+        "Still improving when the budget ended: mf (2 of 2 seeds); more train.epochs, or a greater train.rate, may change the table."
+    ]
+
+
 def test_keys_of_a_model_are_its_own(base: RunConfig) -> None:
     config = base.model_copy(update={"model": {"name": "din", "head": (16,)}})
     assert [entry.config.model for entry in entries(config, ["din", "pooling"])] == [{"name": "din", "head": (16,)}, {"name": "pooling"}]

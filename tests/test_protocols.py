@@ -18,11 +18,11 @@ from penchant.data.load import LoadConfig, Loader
 from penchant.data.log import Log
 from penchant.data.prepare import prepare
 from penchant.data.split import Split, SplitConfig, split_of
-from penchant.errors import ConfigError
+from penchant.errors import ConfigError, UnknownNameError
 from penchant.evaluate.compare import compare, evaluate
 from penchant.evaluate.judge import asked, judge, pool
 from penchant.evaluate.judged import better
-from penchant.evaluate.protocol import PROTOCOLS, Protocol
+from penchant.evaluate.protocol import PROTOCOLS, Protocol, find_protocol
 from penchant.metrics import log_loss
 from penchant.models import build
 from penchant.nn.model import Model
@@ -88,6 +88,15 @@ def test_every_protocol_says_all_of_itself(name: str) -> None:
     assert str(protocol.count or "") in says
     assert (protocol.split or "") in says
     assert protocol.default_split().name == (protocol.split or "leave-last-out")
+
+
+def test_any_protocol_may_be_strict(clicks: Log) -> None:
+    strict = find_protocol("loo-full-strict")
+    assert strict == replace(PROTOCOLS["loo-full"], name="loo-full-strict", tie="strict")
+    assert "given events of earlier times only" in strict.says
+    assert PROTOCOLS["loo-full"].differs(strict) == ["tie order, not strict"]
+    with pytest.raises(UnknownNameError, match="'loo-98-strict' is not a protocol"):
+        find_protocol("loo-98-strict")
 
 
 def test_no_two_protocols_say_the_same() -> None:

@@ -58,7 +58,7 @@ def test_your_own_log(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: p
 
 def test_every_command_of_the_table_is_there() -> None:
     listed = re.findall(r"^\| `penchant ([a-z]+(?: train)?)", README, re.MULTILINE)
-    assert listed == ["demo", "data", "data", "train", "evaluate", "recommend", "bench train"]
+    assert listed == ["demo", "data", "data", "data", "train", "evaluate", "compare", "check", "recommend", "bench train"]
     for words in listed:
         app = cli.app
         for word in words.split():

@@ -52,6 +52,7 @@ class Row:
     interval: Interval  # over people, of the mean over seeds
     seeds: tuple[float, ...]  # the value of each seed
     spread: float  # their standard deviation; NaN of one
+    unfinished: int  # seeds whose last validation was their best: they were still learning when the epochs ended
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -89,6 +90,16 @@ class Compared:
     pairs: tuple[Pair, ...]
     budget: str  # in words
 
+    @property
+    def warnings(self) -> list[str]:
+        """What would make a reader doubt the table, in words."""
+        learning = [row for row in self.rows if row.unfinished]
+        if not learning:
+            return []
+        told = ", ".join(f"{row.model} ({row.unfinished} of {len(self.seeds)} seeds)" for row in learning)
+        more = "more train.epochs, or a greater train.rate, may change the table"
+        return [f"Still improving when the budget ended: {told}; {more}."]
+
     def as_dict(self) -> dict[str, Any]:
         """As JSON."""
         rows = [{**asdict(row), "interval": [row.interval.low, row.interval.high]} for row in self.rows]
@@ -105,7 +116,15 @@ class Compared:
             for pair in self.pairs
         ]
         facts = {"protocol": self.protocol.name, "says": self.protocol.says, "metric": self.metric, "seeds": list(self.seeds)}
-        return {**facts, "people": self.people, "dropped": self.dropped, "rows": rows, "differences": pairs, "budget": self.budget}
+        return {
+            **facts,
+            "people": self.people,
+            "dropped": self.dropped,
+            "rows": rows,
+            "differences": pairs,
+            "budget": self.budget,
+            "warnings": self.warnings,
+        }
 
 
 def entries(config: RunConfig, models: Sequence[str]) -> list[Entry]:
@@ -156,15 +175,18 @@ def compare_models(
         find(str(entry.config.model.get("name", "din")))  # before any work
     log = open_log(given[0].config.log)
     judged: dict[str, list[Judged]] = {entry.label: [] for entry in given}
+    unfinished = dict.fromkeys(judged, 0)
     for done, (entry, seed, config) in enumerate(plans):
         name = f"{entry.label}-{seed}"
         say(f"{name}, {done + 1} of {len(plans)}")
         bundle = _trained(config, out / "runs" / name, log, report)
+        unfinished[entry.label] += _unfinished(out / "runs" / name)
         judged[entry.label].append(_judged(bundle, out / "judged" / f"{name}-{asked.name}.npz", log, asked, progress))
     first = judged[given[0].label][0]
     for one in (one for of_model in judged.values() for one in of_model):
         first.refuse_other(one)
-    compared = _table(judged, asked, metric, tuple(range(given[0].config.seed, given[0].config.seed + seeds)), _budget(given))
+    numbers = tuple(range(given[0].config.seed, given[0].config.seed + seeds))
+    compared = _table(judged, unfinished, asked, metric, numbers, _budget(given))
     with disk_errors(out, what="comparison"):
         (out / "compare.json").write_text(json.dumps(compared.as_dict(), indent=1) + "\n", encoding="utf-8")
     return compared
@@ -188,6 +210,14 @@ def _trained(config: RunConfig, run: Path, log: Log, report: Report | None) -> P
     return run / "bundle"
 
 
+def _unfinished(run: Path) -> bool:
+    """Whether the last validation of a run that learns was its best."""
+    lines = [json.loads(line) for line in (run / "metrics.jsonl").read_text(encoding="utf-8").splitlines()]
+    last = [line["valid"]["step"] for line in lines if "valid" in line][-1]
+    best = json.loads((run / "bundle" / "facts.json").read_text(encoding="utf-8"))["valid"]["step"]
+    return bool(last > 0 and last == best)
+
+
 def _judged(bundle: Path, file: Path, log: Log, protocol: Protocol, progress: Progress | None) -> Judged:
     """What the bundle does on the test part, judged unless it was."""
     loaded = load_bundle(bundle)
@@ -206,7 +236,14 @@ def _judged(bundle: Path, file: Path, log: Log, protocol: Protocol, progress: Pr
     return judged
 
 
-def _table(judged: Mapping[str, Sequence[Judged]], protocol: Protocol, metric: str, seeds: tuple[int, ...], budget: str) -> Compared:
+def _table(
+    judged: Mapping[str, Sequence[Judged]],
+    unfinished: Mapping[str, int],
+    protocol: Protocol,
+    metric: str,
+    seeds: tuple[int, ...],
+    budget: str,
+) -> Compared:
     first = next(iter(judged.values()))[0]
     weight = first.weight(metric)
     each = {label: np.stack([one.each(metric) for one in of_model]) for label, of_model in judged.items()}  # [seeds, people]
@@ -215,7 +252,8 @@ def _table(judged: Mapping[str, Sequence[Judged]], protocol: Protocol, metric: s
         by_seed = tuple(float(value @ weight / weight.sum()) for value in values)
         spread = float(np.std(by_seed, ddof=1)) if len(by_seed) > 1 else float("nan")
         mean, interval = values.mean(0), bootstrap(values.mean(0), weight)
-        rows.append(Row(model=label, value=float(mean @ weight / weight.sum()), interval=interval, seeds=by_seed, spread=spread))
+        value = float(mean @ weight / weight.sum())
+        rows.append(Row(model=label, value=value, interval=interval, seeds=by_seed, spread=spread, unfinished=unfinished[label]))
     rows.sort(key=lambda row: row.value, reverse=metric not in LOWER_IS_BETTER)
     pairs = [_pair(rows[0].model, row.model, each, weight) for row in rows[1:]]
     adjusted = holm([difference.p for _, difference, _ in pairs])

@@ -87,6 +87,7 @@ def compared(console: Console, found: Compared) -> None:
         f"{found.people:,} people judged, {found.dropped:,} dropped; intervals of 95% by bootstrap over people, of the mean over seeds.",
         f"{mark}; the others are not told apart.",
         found.budget,
+        *found.warnings,
     ):
         console.print(line, soft_wrap=True, highlight=False, markup=False)
 

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from typing import Literal
 
 from penchant.data.split import SplitConfig
 from penchant.errors import ConfigError, unknown_name
 from penchant.schema import Tie
 
+STRICT = "-strict"  # behind any name: events of the judged moment stand in no past
 MOMENT = {
     "last": "the last positive event of each person{in_part}",
     "rest": "all positive events of each person{in_part}, asked for at the moment of the first of them",
@@ -111,7 +112,9 @@ PROTOCOLS = _named(
 
 
 def find_protocol(name: str) -> Protocol:
-    """Raises UnknownNameError."""
-    if name not in PROTOCOLS:
+    """The protocol of this name; "loo-99-strict" is loo-99 with pasts of earlier times only, and so are all. Raises UnknownNameError."""
+    plain = name.removesuffix(STRICT)
+    if plain not in PROTOCOLS:
         raise unknown_name("protocol", name, PROTOCOLS)
-    return PROTOCOLS[name]
+    protocol = PROTOCOLS[plain]
+    return protocol if plain == name else replace(protocol, name=name, tie="strict")

@@ -92,7 +92,8 @@ def same_moment(subject: Subject) -> Found:
         return []
     says = (
         f"{part(count, of)} judged events have events of the very same time in their past: which came first is the order of the rows, "
-        "not of the world. Under tie 'strict' (--tie strict) a past holds earlier times only, and results differ: say which one is meant."
+        "not of the world. Under tie 'strict' (--tie strict; protocols such as loo-99-strict) a past holds earlier times only, and results "
+        "differ: say which one is meant."
     )
     return [Finding(name="same-moment", grave=False, says=says, count=count, of=of, examples=subject.events(judged[tied]))]
 
