@@ -20,10 +20,12 @@ from penchant.data.prepare import prepare
 from penchant.data.split import Split, SplitConfig, split_of
 from penchant.errors import ConfigError, UnknownNameError
 from penchant.evaluate.compare import compare, evaluate
+from penchant.evaluate.dialect import in_dialect
 from penchant.evaluate.judge import asked, judge, pool
 from penchant.evaluate.judged import better
 from penchant.evaluate.protocol import PROTOCOLS, Protocol, find_protocol
 from penchant.metrics import log_loss
+from penchant.metrics.dialects import DIALECTS
 from penchant.models import build
 from penchant.nn.model import Model
 from penchant.train.config import RunConfig
@@ -227,6 +229,40 @@ def test_some_people_are_judged_with_all_their_requests(clicks: Log) -> None:
     assert len(people) == 12
     mine = np.isin(whole.rows.user, people)
     np.testing.assert_allclose(some.rows.score, whole.rows.score[mine], rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize("name", DIALECTS)
+def test_a_result_in_another_library_s_arithmetic(clicks: Log, name: str) -> None:
+    data, split = seen_by(clicks, PROTOCOLS["temporal-80-20"])
+    judged = judge(model_of(data), data, split, PROTOCOLS["logged"], past=PAST)
+    assert judged.rows is not None
+    rows, dialect = judged.rows, DIALECTS[name]
+    found = in_dialect(judged, name, 3)
+    assert found["auc"] == dialect.auc(rows.score, rows.label)
+    assert found["source"] == dialect.source
+    if name == "din":  # which is of one pair a person
+        assert (found["gauc"], list(found["refused"])) == (None, ["gauc"])
+    else:
+        assert found["gauc"] == pytest.approx(dialect.gauc(rows.score, rows.label, rows.user), nan_ok=True)
+        assert found["ndcg@3"] == dialect.at_k["ndcg"](rows.score, rows.label, rows.user, 3)
+        assert found["refused"] == {}
+    if dialect.log_loss:
+        assert found["log-loss"] == pytest.approx(dialect.log_loss(rows.probability, rows.label))
+    if name == "fuxictr":
+        assert found["gauc"] == pytest.approx(judged.value("gauc"), abs=1e-12)
+        assert found["avgAUC"] == pytest.approx(judged.value("gauc:users"), abs=1e-12)
+    if name == "recbole":
+        assert found["gauc"] == pytest.approx(judged.value("gauc:positives"), abs=1e-12)
+
+
+def test_no_dialect_of_whole_catalogues(clicks: Log) -> None:
+    data, split = seen_by(clicks, PROTOCOLS["loo-full"])
+    judged = judge(model_of(data), data, split, PROTOCOLS["loo-full"], past=PAST)
+    with pytest.raises(ConfigError) as fault:
+        in_dialect(judged, "recbole")
+    assert str(fault.value) == "dialect recbole needs the rows of a result; loo-full ranks the whole catalogue and keeps none."
+    with pytest.raises(UnknownNameError, match="'recbol' is not a dialect"):
+        in_dialect(judged, "recbol")
 
 
 def test_only_some_lists(clicks: Log) -> None:

@@ -250,6 +250,7 @@ def evaluate(
     metric: str | None = None,
     seed: int = 0,
     slices: Annotated[bool, Parameter(negative="")] = False,
+    dialect: str | None = None,
     json: Json = False,
 ) -> None:
     """Metrics of a bundle with intervals, and its paired difference from another's.
@@ -269,10 +270,13 @@ def evaluate(
         What the two are compared by; by default the metric that the protocol is read by.
     slices
         The metric apart as well: by person, past, item and moment.
+    dialect
+        The same scores by the arithmetic of recbole, fuxictr, torchrec, torch-rechub or din, and what they do otherwise.
     """
     from penchant import show
     from penchant.evaluate.compare import compare, described
     from penchant.evaluate.compare import evaluate as run
+    from penchant.evaluate.dialect import in_dialect
     from penchant.evaluate.judged import parse_metric
     from penchant.evaluate.protocol import find_protocol
     from penchant.evaluate.slices import by_slice
@@ -290,6 +294,8 @@ def evaluate(
             shown.stage(f"judging {one.label}")
             judged.append(run(one, opened, asked, seed=seed, progress=shown.judged))
     found: dict[str, Any] = {"results": [{"model": one.label, **result.summary()} for one, result in zip(loaded, judged, strict=True)]}
+    if dialect:
+        found["dialect"] = {one.label: in_dialect(result, dialect) for one, result in zip(loaded, judged, strict=True)}
     if slices:
         found["slices"] = {one.label: by_slice(result, metric) for one, result in zip(loaded, judged, strict=True)}
     if against:
@@ -298,6 +304,8 @@ def evaluate(
         return _json(found)
     console = _console()
     show.results(console, found["results"], asked.says)
+    if dialect:
+        show.dialect(console, found["dialect"])
     for label, rows in found.get("slices", {}).items():
         console.print(f"\n{label}", highlight=False)
         show.slices(console, rows, metric)

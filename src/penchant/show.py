@@ -38,6 +38,23 @@ def results(console: Console, summaries: Sequence[Mapping[str, Any]], protocol: 
     )
 
 
+def dialect(console: Console, found: Mapping[str, Mapping[str, Any]]) -> None:
+    """The numbers of another library, a row a model, and what it does otherwise."""
+    first = next(iter(found.values()))
+    metrics = [name for name in first if name not in ("dialect", "source", "says", "refused")]
+    console.print(f"\nBy the arithmetic of {first['source']}:", soft_wrap=True, highlight=False, markup=False)
+    table = Table(box=None, header_style="bold", pad_edge=False)
+    table.add_column("model", no_wrap=True)
+    for metric in metrics:
+        table.add_column(metric, justify="right", no_wrap=True)
+    for label, numbers in found.items():
+        table.add_row(label, *("-" if numbers[metric] is None else f"{numbers[metric]:.4f}" for metric in metrics))
+    console.print(table)
+    refused = [f"{metric}: {why}" for metric, why in first["refused"].items()]
+    for line in (*first["says"], *refused):
+        console.print(f"- {line}", soft_wrap=True, highlight=False, markup=False)
+
+
 def _table(console: Console, summaries: Sequence[Mapping[str, Any]], metrics: Sequence[str]) -> None:
     table = Table(box=None, header_style="bold", pad_edge=False)
     table.add_column("model", no_wrap=True)

@@ -143,7 +143,8 @@ def _sampled(model: Model, loader: Loader, items: torch.Tensor, split: Split, pr
     above, tied = (score[:, 1:] > score[:, :1]).sum(1), (score[:, 1:] == score[:, :1]).sum(1)
     user, label = log.user_of(position), np.zeros(score.shape, np.float32)
     label[:, 0] = 1
-    rows = Rows(score.reshape(-1), label.reshape(-1), np.repeat(user, count + 1))
+    of_each = np.repeat(user, count + 1)
+    rows = Rows(score.reshape(-1), label.reshape(-1), of_each, of_each)
     return position, user, Lists.of_one(above, tied, np.full(len(score), count)), rows, None
 
 
@@ -284,11 +285,12 @@ def _logged(model: Model, loader: Loader, items: torch.Tensor, protocol: Protoco
             if progress:
                 progress(done, len(begin))
     user, label = log.user_of(row), log.positive[row].astype(np.float32)
-    lists = Lists.of(score, label, user if protocol.judged == "rows" else np.repeat(begin, size))
+    of_list = user if protocol.judged == "rows" else np.repeat(begin, size)
+    lists = Lists.of(score, label, of_list)
     both = lists.positives < lists.rows
     lists = lists.take(both)
     at = _at_first(begin, log, lists.group) if protocol.judged == "rows" else lists.group
-    return at, log.user_of(at), lists, Rows(score, label, user), None
+    return at, log.user_of(at), lists, Rows(score, label, user, of_list), None
 
 
 def _at_first(begin: Ints, log: Log, user: Ints) -> Ints:

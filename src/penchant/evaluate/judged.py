@@ -25,7 +25,7 @@ WHOLE = ("gauc", "gauc:positives", "gauc:users", "log-loss", "auc")  # of whole 
 LOWER_IS_BETTER = frozenset({"log-loss"})
 FACTS = ("part", "seed", "log", "dropped", "model")  # of Judged, as they stand in a file
 OF_LISTS = ("owner", "begin", "size", "relevant", "before", "rows", "positives", "group")
-OF_ROWS = ("score", "label", "user")
+OF_ROWS = ("score", "label", "user", "list")
 POOLED_RESAMPLES = 100  # of pooled AUC, each of which looks at all rows
 
 
@@ -36,6 +36,7 @@ class Rows:
     score: Floats  # [N] logits
     label: Floats  # [N] 0 or 1
     user: Ints  # [N] whose request it was of
+    list: Ints  # [N] the list that it is ranked in, by any number of its own
 
     @cached_property
     def place(self) -> Ints:
@@ -158,7 +159,7 @@ class Judged:
         rows, user = self.rows, self.user[kept]
         if rows is not None:
             mine = np.isin(rows.user, user)
-            rows = Rows(rows.score[mine], rows.label[mine], rows.user[mine])
+            rows = Rows(rows.score[mine], rows.label[mine], rows.user[mine], rows.list[mine])
         top = None if self.top is None else self.top[kept]
         slices = tuple(Slicing(one.by, one.names, one.code[kept]) for one in self.slices)
         lists, position = self.lists.take(kept), self.position[kept]
