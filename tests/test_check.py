@@ -600,3 +600,23 @@ def test_real_sets_have_nothing_grave(name: str, tmp_path: Path, real_data: Path
     assert not found.grave
     (tied,) = of(found, "same-moment")
     assert TIED[name] == (tied.count, tied.of)
+
+
+@pytest.mark.slow
+@pytest.mark.data
+@pytest.mark.parametrize(
+    ("name", "explained"),
+    [
+        ("movielens-1m", {"same-moment", "parts-overlap-in-time", "before-it-existed"}),
+        ("globo", {"parts-overlap-in-time", "before-it-existed", "drift"}),
+    ],
+)
+def test_clean_logs_are_explained(name: str, explained: set[str], tmp_path: Path, real_data: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PENCHANT_DATA", str(real_data))
+    get(name, tmp_path / "raw")
+    log = prepare(tmp_path / "raw", tmp_path / "log")
+    found = check(log)
+    assert not found.grave
+    assert {finding.name for finding in found.findings} == explained
+    assert not check(log, SplitConfig(name="time")).grave
+    assert check(log, SplitConfig(name="random")).grave
