@@ -71,12 +71,14 @@ def main(out: Path) -> dict[str, Any]:
         for seed in range(3):
             folder = out / f"market-{decides:g}-{seed}"
             log = market(folder, decides, seed)
-            with_context.append(judged(folder, log, "embedding", seed).each(METRIC))
-            without.append(judged(folder, log, "none", seed).each(METRIC))
-        difference = paired(np.concatenate(with_context), np.concatenate(without))
+            with_context.append(judged(folder, log, "embedding", seed))
+            without.append(judged(folder, log, "none", seed))
+            with_context[-1].refuse_other(without[-1])
+        each = [np.concatenate([one.each(METRIC) for one in of_kind]) for of_kind in (with_context, without)]
+        difference = paired(*each, np.concatenate([one.weight(METRIC) for one in with_context]))
         found[name] = {
-            "with context": [float(one.mean()) for one in with_context],
-            "without": [float(one.mean()) for one in without],
+            "with context": [one.value(METRIC) for one in with_context],
+            "without": [one.value(METRIC) for one in without],
             "difference": difference.difference,
             "interval": [difference.low, difference.high],
             "people": difference.users,

@@ -337,6 +337,10 @@ def test_a_bundle_is_not_judged_by_what_it_learned_from(clicks: Log) -> None:
 def test_what_the_log_does_not_have(clicks: Log, log: Log, tmp_path: Path) -> None:
     split = split_of(log, SplitConfig(name="time"))
     assert asked(log, split, PROTOCOLS["logged"], "test").tolist() == split.test.tolist()
+    data = EncodedLog(log, fit_encoding(log, split.train))
+    with pytest.raises(ConfigError) as positives:
+        judge(build(data.encoding, "popularity", {}), data, split, PROTOCOLS["logged"], past=PAST)
+    assert str(positives.value) == f"{log.folder}: protocol logged needs events that are no positives; all of this part's are."
     with pytest.raises(ConfigError) as fault:
         asked(clicks, split_of(clicks), PROTOCOLS["impressions"], "test")
     assert str(fault.value).endswith("this log does not say what requests showed (schema: events.impressions); judge by another protocol.")

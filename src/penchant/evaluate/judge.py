@@ -58,6 +58,7 @@ def judge(
     position = _of_some(log, everybody, people, seed)
     if not len(position):
         raise DataError(f"{log.folder}: the {part} part of split {split.name!r} has {_nothing(protocol)} to judge by.")
+    _refuse_positives_alone(log, position, protocol)
     if protocol.sampled:
         _refuse_too_few(data, position, split, protocol)
     loader = Loader(data=data, position=position, config=LoadConfig(past=past), seed=seed, tie=protocol.tie)
@@ -110,10 +111,14 @@ def refuse_unjudgeable(data: EncodedLog, split: Split, protocol: Protocol) -> No
         raise ConfigError(
             f"{data.log.folder}: split {split.name!r} leaves {_nothing(protocol)} to validate by; give split.valid a larger share."
         )
-    if protocol.candidates == "own" and data.log.positive[judged].all():
-        raise ConfigError(f"{data.log.folder}: protocol {protocol.name} needs events that are no positives; all of this part's are.")
+    _refuse_positives_alone(data.log, judged, protocol)
     if protocol.sampled:
         _refuse_too_few(data, np.concatenate([judged, asked(data.log, split, protocol, "test")]), split, protocol)
+
+
+def _refuse_positives_alone(log: Log, position: Ints, protocol: Protocol) -> None:
+    if protocol.candidates == "own" and log.positive[position].all():
+        raise ConfigError(f"{log.folder}: protocol {protocol.name} needs events that are no positives; all of this part's are.")
 
 
 def catalogue_vectors(model: Model, data: EncodedLog) -> torch.Tensor:
