@@ -350,3 +350,9 @@ def test_lower_is_better_for_losses_alone() -> None:
     assert better("log-loss")(0.1, 0.2)
     assert better("ndcg@10")(0.2, 0.1)
     assert not better("gauc")(0.1, 0.2)
+
+
+def test_the_page_says_what_the_protocols_say() -> None:
+    page = (Path(__file__).parents[1] / "docs" / "protocols.md").read_text()
+    for name, protocol in PROTOCOLS.items():
+        assert f"* **`{name}`** (read by `{protocol.headline}`). {protocol.says.partition(': ')[2]}.\n" in page
