@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 import torch
 from hypothesis import settings
+from said import Said
 
 from penchant.conformance.world import training, write_world
 from penchant.data.encoded import EncodedLog
@@ -25,6 +26,12 @@ settings.load_profile("penchant")
 @pytest.fixture(autouse=True)
 def _seed() -> None:
     torch.manual_seed(0)
+
+
+@pytest.fixture
+def run(capsys: pytest.CaptureFixture[str]) -> Said:
+    """A command of penchant, run in this process."""
+    return Said(capsys)
 
 
 @pytest.fixture(scope="session")

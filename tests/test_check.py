@@ -14,7 +14,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import ArrayLike, NDArray
-from test_cli import Said
+from said import Said
 from test_log import PASTS, Pasts, small_log
 
 from penchant.config import read
@@ -45,11 +45,6 @@ EVENTS = {
     "moment": ["hour"],
     "context": {"device": {}, "battery": {"kind": "number"}},
 }
-
-
-@pytest.fixture
-def run(capsys: pytest.CaptureFixture[str]) -> Said:
-    return Said(capsys)
 
 
 def clean() -> Columns:

@@ -8,14 +8,15 @@ import re
 import sys
 from collections.abc import Callable
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
+from said import Said
 from torch import Tensor, nn
 
-from penchant import cli
 from penchant.batch import Batch, History, Memory, Output, User
 from penchant.config import Config
 from penchant.conformance.check import Checked, ask, check_model
@@ -628,22 +629,6 @@ def test_a_law_says_what_it_is_for(law: str) -> None:
 # ------------------------------------------------------------------------------------------------------- the command line
 
 
-class Said:
-    """What `penchant check` printed, and its exit status."""
-
-    def __init__(self, capsys: pytest.CaptureFixture[str]) -> None:
-        self._capsys = capsys
-
-    def __call__(self, *words: object) -> Said:
-        self.status = 0
-        try:
-            cli.main(["check", *map(str, words)])
-        except SystemExit as end:
-            self.status = int(end.code or 0)
-        self.out, self.err = self._capsys.readouterr()
-        return self
-
-
 BROKEN = """
 from my_models import Mine, MineConfig
 
@@ -677,8 +662,8 @@ class Nothing:
 
 
 @pytest.fixture
-def run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Said:
-    """In a folder with somebody's modules, the page's own among them."""
+def asked(run: Said, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., Said]:
+    """`penchant check`, in a folder with somebody's modules, the page's own among them."""
     (page,) = re.findall(r"^```python\n(.*?)^```$", PAGE, re.DOTALL | re.MULTILINE)
     (tmp_path / "my_models.py").write_text(page)
     (tmp_path / "my_broken.py").write_text(BROKEN)
@@ -687,11 +672,11 @@ def run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureF
     monkeypatch.setattr(sys, "path", list(sys.path))
     for name in ("my_models", "my_broken", "my_typo"):
         monkeypatch.delitem(sys.modules, name, raising=False)
-    return Said(capsys)
+    return partial(run, "check")
 
 
-def test_the_model_of_the_page_passes(run: Said) -> None:
-    said = run("my_models:Mine", "--model.hidden", "8", "--item.dim", "4")
+def test_the_model_of_the_page_passes(asked: Callable[..., Said]) -> None:
+    said = asked("my_models:Mine", "--model.hidden", "8", "--item.dim", "4")
     assert (said.status, said.err) == (0, "")
     lines = said.out.splitlines()
     assert lines[:2] == ["ok              contract", "ok              forward"]
@@ -699,8 +684,8 @@ def test_the_model_of_the_page_passes(run: Said) -> None:
     assert re.fullmatch(r"my_models:Mine: 22 laws hold, 0 broken, 1 not applicable; \d+\.\d s\.", lines[-1])
 
 
-def test_broken_laws_are_said_and_the_status_is_2(run: Said, tmp_path: Path) -> None:
-    said = run("my_broken:Raises", "--item.dim", "4")
+def test_broken_laws_are_said_and_the_status_is_2(asked: Callable[..., Said], tmp_path: Path) -> None:
+    said = asked("my_broken:Raises", "--item.dim", "4")
     assert (said.status, said.err) == (2, "")
     lines = said.out.splitlines()
     at = lines.index("FAILED          explanation")
@@ -717,8 +702,8 @@ def test_broken_laws_are_said_and_the_status_is_2(run: Said, tmp_path: Path) -> 
     assert re.fullmatch(r"my_broken:Raises: 19 laws hold, 3 broken, 1 not applicable; \d+\.\d s\.", lines[-1])
 
 
-def test_json_is_one_object_whatever_a_model_prints(run: Said) -> None:
-    said = run("my_broken:Loud", "--item.dim", "4", "--json")
+def test_json_is_one_object_whatever_a_model_prints(asked: Callable[..., Said]) -> None:
+    said = asked("my_broken:Loud", "--item.dim", "4", "--json")
     assert said.status == 0
     assert said.out.count("\n") == 1
     assert set(said.err.splitlines()) == {"scoring"}
@@ -728,8 +713,8 @@ def test_json_is_one_object_whatever_a_model_prints(run: Said) -> None:
     assert found["results"][0].keys() == {"law", "says", "outcome", "words", "seconds"}
 
 
-def test_what_cannot_be_built_is_one_broken_law(run: Said, tmp_path: Path) -> None:
-    said = run("my_broken:Unbuilt", "--json")
+def test_what_cannot_be_built_is_one_broken_law(asked: Callable[..., Said], tmp_path: Path) -> None:
+    said = asked("my_broken:Unbuilt", "--json")
     assert said.status == 2
     first, *rest = json.loads(said.out)["results"]
     where = f"({tmp_path / 'my_broken.py'}, line 17, in __init__)"
@@ -737,10 +722,10 @@ def test_what_cannot_be_built_is_one_broken_law(run: Said, tmp_path: Path) -> No
     assert {result["outcome"] for result in rest} == {"not applicable"}
 
 
-def test_a_file_and_flags_over_it(run: Said, tmp_path: Path) -> None:
+def test_a_file_and_flags_over_it(asked: Callable[..., Said], tmp_path: Path) -> None:
     (tmp_path / "check.toml").write_text("[model]\nhidden = 'many'\n[item]\ndim = 4\n")
-    assert run("my_models:Mine", "check.toml", "--model.hidden", "8").status == 0
-    said = run("my_models:Mine", "check.toml")
+    assert asked("my_models:Mine", "check.toml", "--model.hidden", "8").status == 0
+    said = asked("my_models:Mine", "check.toml")
     assert said.err == "penchant: my_models:Mine: model.hidden is 'many'; input should be a valid integer.\n"
 
 
@@ -768,8 +753,8 @@ def test_a_file_and_flags_over_it(run: Said, tmp_path: Path) -> None:
     ],
     ids=lambda value: value[0] if isinstance(value, list) else "",
 )
-def test_what_cannot_be_asked(run: Said, words: list[str], message: str) -> None:
-    said = run(*words)
+def test_what_cannot_be_asked(asked: Callable[..., Said], words: list[str], message: str) -> None:
+    said = asked(*words)
     assert (said.status, said.out, said.err) == (2, "", f"penchant: {message}\n")
 
 

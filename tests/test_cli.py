@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
-from typing import Any
 
 import pytest
+from said import Said
 
 from penchant import cli
 from penchant.data.log import Log
@@ -14,32 +13,6 @@ from penchant.data.sets import SETS
 from penchant.models import MODELS
 
 FAST = ["--protocol", "loo-full", "--data.past", "5", "--data.negatives", "1", "--train.epochs", "1", "--train.batch_size", "128"]
-
-
-class Said:
-    """What a command printed, and its exit status."""
-
-    def __init__(self, capsys: pytest.CaptureFixture[str]) -> None:
-        self._capsys = capsys
-
-    def __call__(self, *words: object) -> Said:
-        self.status = 0
-        try:
-            cli.main([str(word) for word in words])
-        except SystemExit as end:
-            self.status = int(end.code or 0)
-        self.out, self.err = self._capsys.readouterr()
-        return self
-
-    @property
-    def json(self) -> Any:
-        assert self.out.count("\n") == 1
-        return json.loads(self.out)
-
-
-@pytest.fixture
-def run(capsys: pytest.CaptureFixture[str]) -> Said:
-    return Said(capsys)
 
 
 @pytest.fixture(scope="module")

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from test_cli import Said
+from said import Said
 
 from penchant.compare import Compared, compare_models, entries, holm
 from penchant.config import dump
@@ -20,11 +20,6 @@ from penchant.evaluate.protocol import PROTOCOLS
 from penchant.figures import comparison
 from penchant.metrics import paired
 from penchant.train.config import RunConfig, TrainConfig
-
-
-@pytest.fixture
-def run(capsys: pytest.CaptureFixture[str]) -> Said:
-    return Said(capsys)
 
 
 @pytest.fixture(scope="module")
