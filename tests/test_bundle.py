@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -10,6 +11,7 @@ import pytest
 import torch
 
 from penchant.bundle import Bundle, load_bundle, save_bundle
+from penchant.calibration import Calibration, Identity, Isotonic, Platt, Prior
 from penchant.data.load import Loader
 from penchant.encoding import Encoding
 from penchant.errors import ArtefactError, ExistsError
@@ -74,7 +76,7 @@ def test_existing(encoding: Encoding, folder: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    "name", ["weights.safetensors", "catalogue.arrow", "vocabularies.arrow", "bundle.toml", "scales.json", "facts.json"]
+    "name", ["weights.safetensors", "catalogue.arrow", "vocabularies.arrow", "bundle.toml", "scales.json", "calibration.json", "facts.json"]
 )
 def test_touched(folder: Path, name: str) -> None:
     path = folder / name
@@ -104,6 +106,48 @@ def test_a_forged_manifest_does_not_get_nonsense_in(folder: Path) -> None:
     write_manifest(folder, facts)
     with pytest.raises(ArtefactError, match=f"^{folder}: this bundle cannot be loaded: "):
         load_bundle(folder)
+
+
+@pytest.mark.parametrize(
+    "calibration",
+    [None, Identity(), Prior(-3.25), Platt(0.1, 1 / 3), Isotonic(np.array([-1.0, 0.1]), np.array([0.1, 1 / 3]))],
+    ids=lambda c: type(c).__name__,
+)
+def test_a_calibration_is_saved_bit_for_bit(folder: Path, tmp_path: Path, calibration: Calibration | None) -> None:
+    save_bundle(replace(load_bundle(folder), calibration=calibration), tmp_path / "calibrated")
+    back = load_bundle(tmp_path / "calibrated").calibration
+    assert type(back) is type(calibration)
+    if back and calibration:
+        assert back.as_dict() == calibration.as_dict()
+        logit = np.linspace(-9, 9, 50)
+        assert np.array_equal(back.probability(logit), calibration.probability(logit))
+
+
+def test_a_bundle_of_before(folder: Path) -> None:
+    """Version 2 says nothing of calibration."""
+    manifest = json.loads((folder / "manifest.json").read_text())
+    (folder / "manifest.json").write_text(json.dumps(manifest | {"version": 2}))
+    with pytest.raises(ArtefactError) as fault:
+        load_bundle(folder)
+    assert str(fault.value) == f"{folder}: this penchant bundle has version 2; this penchant reads version 3."
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ('{"kind": "plat"}', "{file}: calibration: kind is 'plat': wanted one of identity, prior, platt, isotonic. Did you mean 'platt'?"),
+        ('{"kind": "platt", "a": -1, "b": 0}', "{file}: calibration: a is -1.0: wanted a finite number above 0."),
+        ("[]", "{folder}: this bundle cannot be loaded: 'list' object has no attribute 'get'"),
+    ],
+)
+def test_a_calibration_that_is_none(folder: Path, text: str, message: str) -> None:
+    facts = {key: value for key, value in json.loads((folder / "manifest.json").read_text()).items() if key != "files"}
+    (folder / "calibration.json").write_text(text)
+    (folder / "manifest.json").unlink()
+    write_manifest(folder, facts)
+    with pytest.raises(ArtefactError) as fault:
+        load_bundle(folder)
+    assert str(fault.value) == message.format(file=folder / "calibration.json", folder=folder)
 
 
 def test_other_weights(folder: Path, encoding: Encoding) -> None:

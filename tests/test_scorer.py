@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -11,6 +12,7 @@ import torch
 
 from penchant.batch import Memory
 from penchant.bundle import Bundle, load_bundle
+from penchant.calibration import Identity, Platt
 from penchant.data.encoded import EncodedLog
 from penchant.data.load import LoadConfig, Loader
 from penchant.data.log import Log
@@ -163,6 +165,21 @@ def test_refusals(scorer: Scorer, log: Log) -> None:
     with pytest.raises(DataError) as user:
         user_number(log, "u999")
     assert str(user.value) == f"user 'u999' is not in {log.folder}, which has 60 people. Did you mean 'u9'?"
+
+
+def test_probabilities_are_said_where_the_bundle_is_calibrated(bundle: Bundle, scorer: Scorer, log: Log) -> None:
+    request, calibration = request_now(log, user_number(log, "u7")), Platt(0.5, -2.0)
+    plain = scorer.recommend(request, 5)
+    assert plain.probability is None
+    assert all("probability" not in item for item in plain.as_dict()["items"])
+    scored = Scorer(replace(bundle, calibration=calibration)).recommend(request, 5)
+    assert scored.item == plain.item
+    assert scored.probability is not None
+    np.testing.assert_allclose(scored.probability, 1 / (1 + np.exp(2 - 0.5 * scored.logit.astype(np.float64))), rtol=1e-12)
+    assert [item["probability"] for item in scored.as_dict()["items"]] == scored.probability.tolist()
+    sure = Scorer(replace(bundle, calibration=Identity())).score(request, ["i5"])  # logits that are log-odds already
+    assert sure.probability is not None
+    np.testing.assert_allclose(sure.probability, 1 / (1 + np.exp(-sure.logit.astype(np.float64))), rtol=1e-12)
 
 
 def test_a_memory_kept_is_scored_again(bundle: Bundle, log: Log, split: Split) -> None:

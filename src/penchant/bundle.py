@@ -6,6 +6,7 @@
     catalogue.arrow      every known item: id, title, attributes
     scales.json          how numbers are standardised
     weights.safetensors
+    calibration.json     what makes probabilities of logits
     facts.json           what it was trained on and how it was validated
     manifest.json        kind, version, checksums
 
@@ -27,6 +28,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 
 from penchant.arrow import map_batch, read_texts, write_batch, write_texts
+from penchant.calibration import Calibration, calibration_from
 from penchant.config import Config, dump, read
 from penchant.encoding import Catalogue, Encoding, Scale, Vocabulary
 from penchant.errors import ArtefactError, PenchantError
@@ -36,7 +38,7 @@ from penchant.nn.item import ItemConfig
 from penchant.nn.model import Model
 from penchant.schema import Tie, read_schema
 
-KIND, VERSION = "penchant bundle", 2
+KIND, VERSION = "penchant bundle", 3
 FILES = (
     "bundle.toml",
     "schema.toml",
@@ -44,8 +46,10 @@ FILES = (
     "catalogue.arrow",
     "scales.json",
     "weights.safetensors",
+    "calibration.json",
     "facts.json",
 )
+NOT_CALIBRATED = {"kind": "none"}
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -59,6 +63,7 @@ class Bundle:
     item: ItemConfig
     past: int  # events of a past that are kept
     tie: Tie
+    calibration: Calibration | None = None  # None: nobody says what its logits mean as probabilities
     facts: Mapping[str, Any] = field(default_factory=dict)
     version: str = ""  # the first digits of the weights' checksum; "" before it was saved
 
@@ -91,6 +96,8 @@ def save_bundle(bundle: Bundle, folder: Path | str) -> None:
             json.dumps({n: asdict(s) for n, s in encoding.scales.items()}, indent=1) + "\n", encoding="utf-8"
         )
         save_file({name: value.contiguous() for name, value in bundle.model.state_dict().items()}, draft / "weights.safetensors")
+        calibration = bundle.calibration.as_dict() if bundle.calibration else NOT_CALIBRATED
+        (draft / "calibration.json").write_text(json.dumps(calibration, indent=1) + "\n", encoding="utf-8")
         (draft / "facts.json").write_text(json.dumps(bundle.facts, indent=1) + "\n", encoding="utf-8")
         write_manifest(draft, {"kind": KIND, "version": VERSION})
 
@@ -104,6 +111,7 @@ def load_bundle(folder: Path | str) -> Bundle:
         encoding = _encoding(folder)
         model = build(encoding, shape.name, shape.model, shape.item, where=str(folder))
         model.load_state_dict(load_file(folder / "weights.safetensors"))
+        calibration = _calibration(folder / "calibration.json")
         facts = json.loads((folder / "facts.json").read_text(encoding="utf-8"))
     except ArtefactError:
         raise
@@ -127,6 +135,7 @@ def load_bundle(folder: Path | str) -> Bundle:
         item=shape.item,
         past=shape.past,
         tie=shape.tie,
+        calibration=calibration,
         facts=facts,
         version=manifest["files"]["weights.safetensors"]["sha256"][:8],
     )
@@ -142,6 +151,14 @@ def _encoding(folder: Path) -> Encoding:
         vocabularies=vocabularies,
         scales={name: Scale(**scale) for name, scale in scales.items()},
     )
+
+
+def _calibration(path: Path) -> Calibration | None:
+    found = json.loads(path.read_text(encoding="utf-8"))
+    try:
+        return None if found == NOT_CALIBRATED else calibration_from(found)
+    except ArtefactError as fault:
+        raise ArtefactError(f"{path}: {fault}") from fault
 
 
 def _columns(catalogue: Catalogue) -> dict[str, pa.Array]:

@@ -228,6 +228,7 @@ def train(*config: Words, out: Path, json: Json = False) -> None:
     out
         New folder for the run.
     """
+    from penchant import show
     from penchant.config import parse_flags, read
     from penchant.train.config import RunConfig
     from penchant.train.loop import fit as run
@@ -237,7 +238,12 @@ def train(*config: Words, out: Path, json: Json = False) -> None:
     with progress() as shown:
         shown.stage(f"training {settings.model.get('name', 'din')}")
         done = run(settings, out, report=shown.run)
-    _facts({"run": str(done.folder), "bundle": str(done.folder / "bundle"), "best": done.best, "seconds": round(done.seconds, 1)}, json)
+    rows = {"run": str(done.folder), "bundle": str(done.folder / "bundle"), "best": done.best, "seconds": round(done.seconds, 1)}
+    findings = [asdict(finding) for finding in done.diagnosis]
+    if json:
+        return _json({**rows, "diagnosis": findings})
+    _facts(rows, json=False)
+    show.diagnosis(_console(), findings)
 
 
 @app.command

@@ -47,20 +47,17 @@ class Scored:
     unknown_user: bool
     unknown_items: tuple[str, ...]  # candidates and events not in the catalogue, or without training rows
     unknown_values: tuple[str, ...]  # fields of which a value was absent or never seen: "user.town", "action.rating"
+    probability: NDArray[np.float64] | None = None  # [C] of being chosen when shown; None: the bundle is not calibrated
     reasons: tuple[tuple[Reason, ...], ...] = ()  # [C] the events that spoke most for each, when asked for
-
-    @property
-    def probability(self) -> NDArray[np.float64]:
-        """[C] of the logits; as the training sampled its negatives, so not yet the rate at which people choose."""
-        return 1 / (1 + np.exp(-self.logit.astype(np.float64)))
 
     def as_dict(self) -> dict[str, Any]:
         """All of it as plain values."""
         because = self.reasons or ((),) * len(self.item)
-        rows = zip(self.item, self.title, self.logit.tolist(), because, strict=True)
+        chance = [{}] * len(self.item) if self.probability is None else [{"probability": p} for p in self.probability.tolist()]
+        rows = zip(self.item, self.title, self.logit.tolist(), chance, because, strict=True)
         return {
             "model": self.model,
-            "items": [{"item": i, "title": t, "logit": s, "because": [asdict(reason) for reason in r]} for i, t, s, r in rows],
+            "items": [{"item": i, "title": t, "logit": s, **p, "because": [asdict(reason) for reason in r]} for i, t, s, p, r in rows],
             "past": self.past,
             "unknown_user": self.unknown_user,
             "unknown_items": list(self.unknown_items),
@@ -169,8 +166,14 @@ class Scorer:
             unknown_user=user is None or not self.encoding.users.encode([user])[0],
             unknown_items=tuple(dict.fromkeys(name for name, row in seen if not known[row])),
             unknown_values=asked.unknown,
+            probability=self._probability(logit),
             reasons=() if say is None else tuple(self._reasons(asked.past, column, reasons) for column in say.T),
         )
+
+    def _probability(self, logit: NDArray[np.float32]) -> NDArray[np.float64] | None:
+        """[C], None where the bundle is not calibrated."""
+        calibration = self.bundle.calibration
+        return None if calibration is None else calibration.probability(logit.astype(np.float64)).astype(np.float64)
 
     def _past(self, request: Request) -> list[Event]:
         """The events that the model looks at, oldest first."""

@@ -110,9 +110,10 @@ def compared(console: Console, found: Compared) -> None:
 
 
 def recommended(console: Console, scored: Scored) -> None:
-    """A line an item, best first, with the events that had the greatest say."""
-    for place, (item, title, logit) in enumerate(zip(scored.item, scored.title, scored.logit, strict=True), start=1):
-        console.print(f"{place:3}. {title or item}  ({logit:+.2f})", soft_wrap=True, highlight=False, markup=False)
+    """A line an item, best first, with its logit, its probability where the bundle is calibrated, and the events of the greatest say."""
+    chance = [""] * len(scored.item) if scored.probability is None else [f", {p:.2%}" for p in scored.probability]
+    for place, (item, title, logit, p) in enumerate(zip(scored.item, scored.title, scored.logit, chance, strict=True), start=1):
+        console.print(f"{place:3}. {title or item}  ({logit:+.2f}{p})", soft_wrap=True, highlight=False, markup=False)
         if scored.reasons and scored.reasons[place - 1]:
             because = "; ".join(f"{r.title or r.item} ({r.say:+.2f})" for r in scored.reasons[place - 1])
             console.print(f"     because of {because}", soft_wrap=True, highlight=False, markup=False, style="dim")
@@ -176,6 +177,13 @@ def checked(console: Console, found: Mapping[str, Any]) -> None:
     for why in dict.fromkeys(left_out.values()):
         names = ", ".join(name for name, reason in left_out.items() if reason == why)
         console.print(f"Not checked, because {why}: {names}.", soft_wrap=True, highlight=False, markup=False)
+
+
+def diagnosis(console: Console, findings: Sequence[Mapping[str, Any]]) -> None:
+    """A paragraph a finding, below a blank line; nothing where there is none."""
+    for one in findings:
+        console.print(f"\n{one['name']}", soft_wrap=True, highlight=False, markup=False, style="bold")
+        console.print(one["says"], soft_wrap=True, highlight=False, markup=False)
 
 
 def facts(console: Console, rows: Mapping[str, Any]) -> None:

@@ -23,7 +23,8 @@ from penchant.metrics import Difference, paired
 def evaluate(bundle: Bundle, log: Log, protocol: Protocol, *, seed: int = 0, progress: Progress | None = None) -> Judged:
     """The bundle's rankings on the test part of a Log, which need not be the one it was trained on.
 
-    Items of the Log that the bundle does not know are added to its catalogue: they live on their attributes.
+    Items of the Log that the bundle does not know are added to its catalogue: they live on their attributes. Probabilities are
+    calibrated as the bundle is, but among drawn candidates.
     """
     if bundle.tie != protocol.tie:
         raise ConfigError(f"this bundle reads pasts by the rule {bundle.tie!r}; {protocol.name} judges by {protocol.tie!r}.")
@@ -34,6 +35,8 @@ def evaluate(bundle: Bundle, log: Log, protocol: Protocol, *, seed: int = 0, pro
     split = split_of(log, _split(bundle, log, protocol))
     data = EncodedLog(log, encoding, split.hidden)
     judged = judge(bundle.model, data, split, protocol, past=bundle.past, seed=seed, progress=progress)
+    if not protocol.sampled:  # of drawn candidates nobody says how often they are chosen
+        judged = judged.calibrated(bundle.calibration)
     return replace(judged, model=bundle.version, slices=slicings(data, judged), of_lists=of_lists(data, judged))
 
 

@@ -13,6 +13,7 @@ from zipfile import BadZipFile
 import numpy as np
 from numpy.typing import NDArray
 
+from penchant.calibration import Calibration, Identity, Isotonic, Platt, Prior, calibration_from
 from penchant.encoding import Bools, Floats, Ints
 from penchant.errors import ArtefactError, ConfigError, unknown_name
 from penchant.evaluate.protocol import Protocol
@@ -26,6 +27,7 @@ LOWER_IS_BETTER = frozenset({"log-loss"})
 FACTS = ("part", "seed", "log", "dropped", "model")  # of Judged, as they stand in a file
 OF_LISTS = ("owner", "begin", "size", "relevant", "before", "rows", "positives", "group")
 OF_ROWS = ("score", "label", "user", "list")
+TINY = float(np.finfo(np.float64).tiny)  # the least probability whose logarithm is looked up
 POOLED_RESAMPLES = 100  # of pooled AUC, each of which looks at all rows
 
 
@@ -37,6 +39,7 @@ class Rows:
     label: Floats  # [N] 0 or 1
     user: Ints  # [N] whose request it was of
     list: Ints  # [N] the list that it is ranked in, by any number of its own
+    calibration: Calibration | None = None  # what makes probabilities of logits; None: their sigmoid, which nobody vouches for
 
     @cached_property
     def place(self) -> Ints:
@@ -45,13 +48,23 @@ class Rows:
 
     @cached_property
     def loss(self) -> Doubles:
-        """[N] the cross-entropy of each row, in nats."""
-        loss: Doubles = np.logaddexp(0.0, np.where(self.label == 1, -1.0, 1.0) * self.score.astype(np.float64))
+        """[N] the cross-entropy of each row, in nats: from logits where that can be, so that no probability is rounded to 0 or 1."""
+        score = self.score.astype(np.float64)
+        match self.calibration:
+            case Isotonic():
+                foretold: Doubles = np.where(self.label == 1, self.probability, 1 - self.probability)
+                return -np.log(np.maximum(foretold, TINY))
+            case Prior(shift):
+                score = score + shift
+            case Platt(a, b):
+                score = a * score + b
+        loss: Doubles = np.logaddexp(0.0, np.where(self.label == 1, -1.0, 1.0) * score)
         return loss
 
     @cached_property
     def probability(self) -> Doubles:
-        return 1 / (1 + np.exp(-self.score.astype(np.float64)))
+        """[N] of a label of 1, through the calibration."""
+        return (self.calibration or Identity()).probability(self.score.astype(np.float64)).astype(np.float64)
 
 
 @dataclass(frozen=True, eq=False)
@@ -93,6 +106,7 @@ class Judged:
     def save(self, file: Path) -> None:
         """A file of all but the slices, which `load` reads; one that stands there already is replaced. Raises OSError."""
         facts = {name: getattr(self, name) for name in FACTS} | {"protocol": asdict(self.protocol), "of_lists": dict(self.of_lists)}
+        facts["calibration"] = self.calibration.as_dict() if self.calibration else None
         arrays = {"position": self.position, "user": self.user} | {f"lists.{name}": getattr(self.lists, name) for name in OF_LISTS}
         arrays |= {f"rows.{name}": getattr(self.rows, name) for name in OF_ROWS if self.rows is not None}
         arrays |= {} if self.top is None else {"top": self.top}
@@ -108,11 +122,24 @@ class Judged:
                 if facts.pop("protocol") != asdict(protocol):
                     raise ArtefactError(f"{file}: this was judged by another protocol than {protocol.name}.")
                 lists = Lists(*(stored[f"lists.{name}"] for name in OF_LISTS))
-                rows = Rows(*(stored[f"rows.{name}"] for name in OF_ROWS)) if "rows.score" in stored else None
+                found = facts.pop("calibration")
+                calibration = None if found is None else calibration_from(found)
+                rows = (
+                    Rows(**{name: stored[f"rows.{name}"] for name in OF_ROWS}, calibration=calibration) if "rows.score" in stored else None
+                )
                 top = stored.get("top")
                 return Judged(protocol=protocol, position=stored["position"], user=stored["user"], lists=lists, rows=rows, top=top, **facts)
         except (OSError, ValueError, KeyError, TypeError, BadZipFile, EOFError) as fault:
             raise ArtefactError(f"{file}: cannot be read as a judgement: {fault}") from fault
+
+    @property
+    def calibration(self) -> Calibration | None:
+        """What makes probabilities of the rows' logits; None: nothing, or there are no rows."""
+        return None if self.rows is None else self.rows.calibration
+
+    def calibrated(self, calibration: Calibration | None) -> Judged:
+        """The same with other probabilities: log loss, calibration error, and how many were foretold; rankings stay those of the logits."""
+        return self if self.rows is None else replace(self, rows=replace(self.rows, calibration=calibration))
 
     @cached_property
     def _of(self) -> Ints:
@@ -159,7 +186,7 @@ class Judged:
         rows, user = self.rows, self.user[kept]
         if rows is not None:
             mine = np.isin(rows.user, user)
-            rows = Rows(rows.score[mine], rows.label[mine], rows.user[mine], rows.list[mine])
+            rows = Rows(rows.score[mine], rows.label[mine], rows.user[mine], rows.list[mine], rows.calibration)
         top = None if self.top is None else self.top[kept]
         slices = tuple(Slicing(one.by, one.names, one.code[kept]) for one in self.slices)
         lists, position = self.lists.take(kept), self.position[kept]
@@ -176,6 +203,8 @@ class Judged:
     def summary(self, k: int = 10, *, resamples: int = 1000) -> dict[str, Any]:
         """Every metric with its 95% interval (bootstrap over people), and what was judged how.
 
+        "calibration" is what log loss, calibration error and predicted/observed are through: none, prior, platt or isotonic; or
+        identity, where logits are log-odds already.
         Where a list has one positive, map@k equals mrr@k; where every list is as long, GAUC is the mean of their AUCs.
         """
         found: dict[str, Any] = {"protocol": self.protocol.name, "part": self.part, "order": self.protocol.tie, "ties": "shared ranks"}
@@ -190,6 +219,7 @@ class Judged:
                 self.rows.score, self.rows.label, self.rows.user, resamples=min(resamples, POOLED_RESAMPLES), seed=self.seed
             )
         if self.rows is not None and self.protocol.labelled:
+            found["calibration"] = self.calibration.as_dict()["kind"] if self.calibration else "none"
             found["calibration-error"] = calibration_error(self.rows.probability, self.rows.label).value
             found["predicted/observed"] = predicted_over_observed(self.rows.probability, self.rows.label)
         more = dict(self.of_lists)

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal
 
 from pydantic import Field as Limits
+from pydantic import model_validator
 
 from penchant.config import Config
 from penchant.data.load import LoadConfig
@@ -30,6 +31,19 @@ class TrainConfig(Config):
     valid_people: int = Limits(2000, ge=1)  # how many are validated on, drawn once
 
 
+class CalibrateConfig(Config):
+    """How logits become probabilities, once the best weights are found."""
+
+    method: Literal["none", "prior", "platt", "isotonic"] = "none"
+    rate: float | None = Limits(None, gt=0, lt=1)  # of "prior": the share of positives among what is really shown; None: of what trains
+
+    @model_validator(mode="after")
+    def _consistent(self) -> CalibrateConfig:
+        if self.rate is not None and self.method != "prior":
+            raise ValueError(f"calibrate.rate is of the method 'prior'; the method is {self.method!r}")
+        return self
+
+
 class RunConfig(Config):
     """All that decides what a run does."""
 
@@ -43,6 +57,7 @@ class RunConfig(Config):
     item: ItemConfig | None = None  # what is not set here is what the model asks for
     loss: dict[str, Any] = {"name": "bce"}  # a name in LOSSES or "module:function", and that loss's own keys
     train: TrainConfig = TrainConfig()
+    calibrate: CalibrateConfig = CalibrateConfig()
 
     def judging(self) -> Judging:
         """What validations judge by, with nothing left to be understood. Raises UnknownNameError, ConfigError."""

@@ -5,6 +5,7 @@ run/
   metrics.jsonl     one JSON object a line: {"step", "epoch", "loss", ...}, {"valid": {...}}
   checkpoints/      last, best
   bundle/           the best weights with all that serving needs
+  diagnosis.json    what is clearly wrong with it, in words: a list of findings
 """
 
 from __future__ import annotations
@@ -14,7 +15,7 @@ import math
 import shutil
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -30,13 +31,15 @@ from penchant.data.split import Split, split_of
 from penchant.encoding import Encoding
 from penchant.errors import ConfigError, ExistsError, TrainingError
 from penchant.evaluate.judge import judge, refuse_unjudgeable
-from penchant.evaluate.judged import better
+from penchant.evaluate.judged import Judged, better
 from penchant.files import disk_errors
 from penchant.models import MODELS, build, find
 from penchant.nn.item import ItemConfig
 from penchant.nn.model import Model
 from penchant.train import checkpoint
+from penchant.train.calibrate import calibrate, refuse_uncalibratable
 from penchant.train.config import Judging, RunConfig
+from penchant.train.diagnose import Finding, Patient, Validation, diagnose
 from penchant.train.loss import Loss, read_loss, refuse, total
 from penchant.train.optimiser import Optimiser
 
@@ -70,6 +73,7 @@ class Run:
     data: EncodedLog
     split: Split
     best: dict[str, Any]  # {"step", "epoch", metric: value}
+    diagnosis: tuple[Finding, ...]
     seconds: float
 
 
@@ -98,6 +102,7 @@ def fit(config: RunConfig, out: Path | str, *, log: Log | None = None, report: R
     data = EncodedLog(log, encoding, split.hidden)
     refuse_unjudgeable(data, split, judging.protocol)
     loop = _Loop(config=config, judging=judging, out=out, model=model, loss=loss, data=data, split=split, report=report)
+    refuse_uncalibratable(config, model, loop.loss, loop.loader, split)
     try:
         with disk_errors(out, what="run"):
             (out / "checkpoints").mkdir(parents=True)
@@ -115,10 +120,15 @@ def fit(config: RunConfig, out: Path | str, *, log: Log | None = None, report: R
         item=item,
         past=config.data.past,
         tie=judging.protocol.tie,
+        calibration=calibrate(config, model, loop.loss, loop.loader, split),
         facts=_facts(config, log, split, best),
     )
     save_bundle(bundle, out / "bundle")
-    return Run(folder=out, bundle=bundle, model=model, data=loop.data, split=split, best=best, seconds=time.perf_counter() - begun)
+    diagnosis = diagnose(loop.patient(best, time.perf_counter() - begun))
+    with disk_errors(out, what="run"):
+        (out / "diagnosis.json").write_text(json.dumps([asdict(finding) for finding in diagnosis], indent=1) + "\n", encoding="utf-8")
+    seconds = time.perf_counter() - begun
+    return Run(folder=out, bundle=bundle, model=model, data=loop.data, split=split, best=best, diagnosis=diagnosis, seconds=seconds)
 
 
 def _start(model: Model, encoding: Encoding, folders: Sequence[str]) -> None:
@@ -158,6 +168,9 @@ class _Loop:
         self.step, self.judged, self.worse = 0, 0, 0
         self.best: dict[str, Any] | None = None
         self.losses: list[torch.Tensor] = []
+        self.best_judged: Judged | None = None
+        self.validations: list[Validation] = []
+        self.lines: list[dict[str, Any]] = []
         self.clock = time.perf_counter()
 
     def run(self) -> dict[str, Any]:
@@ -175,6 +188,22 @@ class _Loop:
             raise TrainingError(f"{self.out}: the run ended before its first validation.")
         checkpoint.load(self.out / "checkpoints" / "best", self.model)
         return self.best
+
+    def patient(self, best: dict[str, Any], seconds: float) -> Patient:
+        """The run as it is diagnosed, after `run` has ended."""
+        assert self.best_judged is not None
+        return Patient(
+            model=self.model,
+            data=self.data,
+            split=self.split,
+            judging=self.judging,
+            config=self.config,
+            judged=self.best_judged,
+            validations=self.validations,
+            lines=self.lines,
+            best=best,
+            seconds=seconds,
+        )
 
     def _epoch(self, epoch: int) -> bool:
         """One epoch; whether to stop after it."""
@@ -238,9 +267,10 @@ class _Loop:
         monitor = self.judging.monitor
         value, self.judged = judged.value(monitor), self.step
         found = {"step": self.step, "epoch": epoch, monitor: value}
+        self.validations.append(Validation.of(judged, monitor, self.step))
         self._write({"valid": {**found, "protocol": judged.protocol.name, "people": judged.people}})
         if self.best is None or better(monitor)(value, self.best[monitor]):
-            self.best, self.worse = found, 0
+            self.best, self.best_judged, self.worse = found, judged, 0
             checkpoint.save(self.out / "checkpoints" / "best", self.model, None, found)
         else:
             self.worse += 1
@@ -261,6 +291,7 @@ class _Loop:
         return self.worse >= wanted.patience
 
     def _write(self, line: dict[str, Any]) -> None:
+        self.lines.append(line)
         with disk_errors(self.out, what="run"), (self.out / "metrics.jsonl").open("a", encoding="utf-8") as file:
             file.write(json.dumps(line) + "\n")
 
