@@ -160,13 +160,14 @@ def test_other_weights(folder: Path, encoding: Encoding) -> None:
         load_bundle(folder)
 
 
-def test_a_manifest_that_leaves_a_file_out(folder: Path) -> None:
+@pytest.mark.parametrize("name", ["scales.json", "calibration.json"])
+def test_a_manifest_that_leaves_a_file_out(folder: Path, name: str) -> None:
     manifest = json.loads((folder / "manifest.json").read_text())
-    del manifest["files"]["scales.json"]
+    del manifest["files"][name]
     (folder / "manifest.json").write_text(json.dumps(manifest))
     with pytest.raises(ArtefactError) as fault:
         load_bundle(folder)
-    assert str(fault.value) == f"{folder / 'manifest.json'}: does not list scales.json, which every penchant bundle has."
+    assert str(fault.value) == f"{folder / 'manifest.json'}: does not list {name}, which every penchant bundle has."
 
 
 def test_a_folder_that_is_none(tmp_path: Path) -> None:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -26,8 +27,9 @@ from penchant.data.log import Log
 from penchant.data.prepare import prepare
 from penchant.data.replay import request_at, request_now
 from penchant.data.split import split_of
-from penchant.errors import ConfigError
+from penchant.errors import ConfigError, DataError
 from penchant.evaluate.compare import evaluate
+from penchant.evaluate.judge import judge
 from penchant.evaluate.judged import Judged, Rows
 from penchant.evaluate.protocol import PROTOCOLS
 from penchant.metrics import Lists, log_loss
@@ -64,14 +66,14 @@ fields = { group = {} }
 
 
 def write_shown(folder: Path, *, negatives: bool = True) -> None:
-    """The raw log; without its negatives what is left is what was chosen."""
+    """The raw log; without its negatives what is left is what was chosen. Each choice weighs 3, where a schema says that rows weigh."""
     folder.mkdir(parents=True)
     draw = np.random.default_rng(5)
     user, item = np.repeat(np.arange(PEOPLE), ITEMS), np.concatenate([draw.permutation(ITEMS) for _ in range(PEOPLE)])
     time = 1_600_000_000 + 60 * np.tile(np.arange(ITEMS), PEOPLE) + draw.integers(0, 50, len(user))
     chosen = draw.random(len(user)) < np.where(item % KINDS == user % KINDS, LIKED, OTHER)
-    rows = [f"u{u},i{i},{t},{int(c)}" for u, i, t, c in zip(user, item, time, chosen, strict=True) if c or negatives]
-    (folder / "events.csv").write_text("\n".join(["user,item,time,chosen", *rows]) + "\n")
+    rows = [f"u{u},i{i},{t},{int(c)},{1 + 2 * c}" for u, i, t, c in zip(user, item, time, chosen, strict=True) if c or negatives]
+    (folder / "events.csv").write_text("\n".join(["user,item,time,chosen,worth", *rows]) + "\n")
     (folder / "items.csv").write_text("\n".join(["item,kind", *(f"i{i},k{i % KINDS}" for i in range(ITEMS))]) + "\n")
     (folder / "users.csv").write_text("\n".join(["user,group", *(f"u{u},g{u % KINDS}" for u in range(PEOPLE))]) + "\n")
     (folder / "schema.toml").write_text(SCHEMA)
@@ -271,6 +273,50 @@ def test_the_rate_is_measured_in_what_trains(shown: Log) -> None:
     found, rate = calibrate(*given), float(shown.positive[given[-1].train].mean())
     assert isinstance(found, Prior)
     assert found.shift == pytest.approx(np.log(4 * odds(rate)), abs=1e-12)
+
+
+def test_rows_count_by_their_weight_where_the_loss_does_so(tmp_path: Path) -> None:
+    write_shown(tmp_path / "raw")
+    (tmp_path / "raw" / "schema.toml").write_text(SCHEMA.replace("label =", 'weight = "worth"\nlabel ='))
+    given = asked(prepare(tmp_path / "raw", tmp_path / "log"), **{"calibrate.method": "prior"})
+    found, positive = calibrate(*given), given[3].data.log.positive[given[-1].train]
+    assert isinstance(found, Prior)
+    assert found.shift == pytest.approx(np.log(4 * 3 * odds(float(positive.mean()))), abs=1e-12)
+
+
+def test_the_loss_is_that_of_the_run(shown: Log, tmp_path: Path) -> None:
+    """gbce weighs positives by the share of items that a run draws, which only the run knows."""
+    keys: dict[str, Any] = {"loss.name": "gbce", "train.epochs": 1, "calibrate.method": "prior", "calibrate.rate": 0.02}
+    found = fit(config_of(shown, **keys), tmp_path / "run", log=shown).bundle.calibration
+    assert isinstance(found, Prior)
+    assert found.shift == pytest.approx(np.log(4 * odds(0.02) / (1 - 0.75 * (1 - 4 / (ITEMS - 1)))), abs=1e-12)
+
+
+@pytest.mark.parametrize("tie", ["order", "strict"])
+def test_what_is_fitted_is_the_validation_part_as_the_run_reads_it(shown: Log, tie: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    config, model, loss, loader, split = asked(shown, **{"calibrate.method": "platt"})
+    rows: list[Judged] = []
+
+    def seen(*given: Any, **more: Any) -> Judged:
+        rows.append(judge(*given, **more))
+        return rows[-1]
+
+    monkeypatch.setattr("penchant.train.calibrate.judge", seen)
+    monkeypatch.setattr("penchant.train.calibrate.fit_platt", lambda logit, label: Platt(float(len(label)), float(label.sum())))
+    found = calibrate(config, model, loss, replace(loader, tie=tie), split)
+    assert rows[0].protocol.tie == tie
+    assert found == Platt(float(len(split.valid)), float(shown.positive[split.valid].sum()))
+
+
+def test_what_cannot_be_fitted_is_said(shown: Log) -> None:
+    given = asked(shown, **{"calibrate.method": "platt", "model": {"name": "popularity"}})
+    given[1].item.count.zero_()
+    with pytest.raises(DataError) as fault:
+        calibrate(*given)
+    assert str(fault.value) == (
+        "calibrate.method is 'platt', which the rows that validate do not allow: logit is 0.0 in every row of any weight: no line can be "
+        "fitted to one value."
+    )
 
 
 def test_a_log_that_kept_few_of_its_negatives_is_told_the_true_rate(shown: Log) -> None:

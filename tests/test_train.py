@@ -38,7 +38,7 @@ def config(log: Log, name: str = "din", **own: Any) -> RunConfig:
 def test_a_run_leaves_its_folder(log: Log, tmp_path: Path) -> None:
     seen: list[Progress] = []
     run = fit(config(log), tmp_path / "run", report=seen.append)
-    assert {path.name for path in run.folder.iterdir()} == {"config.toml", "metrics.jsonl", "checkpoints", "bundle"}
+    assert {path.name for path in run.folder.iterdir()} == {"config.toml", "metrics.jsonl", "checkpoints", "bundle", "diagnosis.json"}
     assert {path.name for path in (run.folder / "checkpoints").iterdir()} == {"best", "last"}
     lines = [json.loads(line) for line in (run.folder / "metrics.jsonl").read_text().splitlines()]
     valid = [line["valid"] for line in lines if "valid" in line]
