@@ -80,6 +80,13 @@ def test_evaluate(run: Said, trained: Path) -> None:
     assert f"{result['people']:,} people judged, 0 dropped" in table
 
 
+def test_evaluate_says_what_probabilities_are(run: Said, trained: Path) -> None:
+    said = run("evaluate", trained, "--protocol", "ctr")
+    assert "Probabilities: the sigmoid of logits, for which nobody vouches.\n" in said.out
+    assert said.out.splitlines()[0].split() == ["model", "gauc", "auc", "log-loss", "calibration-error", "predicted/observed"]
+    assert "Probabilities" not in run("evaluate", trained, "--protocol", "loo-full").out
+
+
 def test_evaluate_against(run: Said, trained: Path) -> None:
     said = run("evaluate", trained, "--protocol", "loo-full", "--against", trained, "--metric", "hr@5", "--json").json
     assert said["difference"]["difference"] == 0

@@ -31,6 +31,11 @@ def results(console: Console, summaries: Sequence[Mapping[str, Any]], protocol: 
         if by:
             console.print(f"Variety and tastes are by {by}.", soft_wrap=True, highlight=False)
         console.print()
+    calibrated = {summary["calibration"] for summary in summaries if "calibration" in summary}
+    if calibrated:
+        named = {"none": "the sigmoid of logits, for which nobody vouches", "identity": "the sigmoid of logits, which are log-odds"}
+        through = "; ".join(named.get(kind, f"calibrated ({kind})") for kind in sorted(calibrated))
+        console.print(f"Probabilities: {through}.", soft_wrap=True, highlight=False)
     people, dropped = summaries[0]["people"], summaries[0]["dropped"]
     console.print(f"{protocol}.", soft_wrap=True, highlight=False)
     console.print(
