@@ -282,7 +282,7 @@ def evaluate(
     from penchant import show
     from penchant.evaluate.compare import compare, described
     from penchant.evaluate.compare import evaluate as run
-    from penchant.evaluate.dialect import in_dialect
+    from penchant.evaluate.dialect import in_dialect, refuse_dialect
     from penchant.evaluate.judged import parse_metric
     from penchant.evaluate.protocol import find_protocol
     from penchant.evaluate.slices import by_slice
@@ -292,6 +292,8 @@ def evaluate(
         raise ConfigError("--metric says what bundles are compared by (--against), or seen apart by (--slices); give one of the two.")
     metric = metric or asked.paired_by
     parse_metric(metric)
+    if dialect:
+        refuse_dialect(dialect, asked)
     loaded = [_bundle(path) for path in (bundle, against) if path]
     opened = _log(loaded[0], log)
     with progress() as shown:

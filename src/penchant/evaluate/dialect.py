@@ -8,19 +8,27 @@ from typing import Any
 
 from penchant.errors import ConfigError, DataError, unknown_name
 from penchant.evaluate.judged import Judged
+from penchant.evaluate.protocol import Protocol
 from penchant.metrics.dialects import DIALECTS
+
+
+def refuse_dialect(name: str, protocol: Protocol) -> None:
+    """Raises UnknownNameError, and ConfigError where the whole catalogue is ranked: of that no rows are kept."""
+    if name not in DIALECTS:
+        raise unknown_name("dialect", name, DIALECTS)
+    if protocol.candidates == "catalogue":
+        raise ConfigError(f"dialect {name} needs the rows of a result; {protocol.name} ranks the whole catalogue and keeps none.")
 
 
 def in_dialect(judged: Judged, name: str, k: int = 10) -> dict[str, Any]:
     """The numbers of the same scores by DIALECTS[name], and what they do otherwise; what it refuses of these rows is None.
 
-    Raises UnknownNameError, and ConfigError where the whole catalogue was ranked: of that no rows are kept.
+    Raises as `refuse_dialect` does.
     """
-    if name not in DIALECTS:
-        raise unknown_name("dialect", name, DIALECTS)
+    refuse_dialect(name, judged.protocol)
     dialect, rows = DIALECTS[name], judged.rows
     if rows is None:
-        raise ConfigError(f"dialect {name} needs the rows of a result; {judged.protocol.name} ranks the whole catalogue and keeps none.")
+        raise ConfigError(f"dialect {name} needs the rows of a result; this one has none.")
     numbers: dict[str, Callable[[], float]] = {
         "auc": partial(dialect.auc, rows.score, rows.label),
         "gauc": partial(dialect.gauc, rows.score, rows.label, rows.user),
