@@ -22,11 +22,11 @@ from penchant.calibration import Calibration, Identity, Isotonic, Platt, Prior
 from penchant.config import read
 from penchant.data.encoded import EncodedLog
 from penchant.data.fit import fit_encoding
-from penchant.data.load import Loader
+from penchant.data.load import LoadConfig, Loader
 from penchant.data.log import Log
 from penchant.data.prepare import prepare
 from penchant.data.replay import request_at, request_now
-from penchant.data.split import split_of
+from penchant.data.split import SplitConfig, split_of
 from penchant.errors import ConfigError, DataError
 from penchant.evaluate.compare import evaluate
 from penchant.evaluate.judge import judge
@@ -36,7 +36,7 @@ from penchant.metrics import Lists, log_loss
 from penchant.models import build
 from penchant.scorer import Scorer
 from penchant.train.calibrate import calibrate, refuse_uncalibratable
-from penchant.train.config import RunConfig
+from penchant.train.config import CalibrateConfig, RunConfig, TrainConfig
 from penchant.train.loop import fit
 from penchant.train.loss import LOSSES, read_loss
 
@@ -306,6 +306,29 @@ def test_what_is_fitted_is_the_validation_part_as_the_run_reads_it(shown: Log, t
     found = calibrate(config, model, loss, replace(loader, tie=tie), split)
     assert rows[0].protocol.tie == tie
     assert found == Platt(float(len(split.valid)), float(shown.positive[split.valid].sum()))
+
+
+def test_what_was_learned_is_kept_where_the_fit_fails(shown: Log, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def fails(logit: object, label: object) -> Platt:
+        raise DataError("no line can be fitted.")
+
+    monkeypatch.setattr("penchant.train.calibrate.fit_platt", fails)
+    config = RunConfig(
+        log=str(shown.folder),
+        protocol="logged",
+        split=SplitConfig(name="time"),
+        data=LoadConfig(negatives=0, past=5),
+        model={"name": "mf"},
+        train=TrainConfig(epochs=1, batch_size=256),
+        calibrate=CalibrateConfig(method="platt"),
+    )
+    with pytest.raises(DataError) as fault:
+        fit(config, tmp_path / "run", log=shown)
+    assert str(fault.value) == (
+        "calibrate.method is 'platt', which the rows that validate do not allow: no line can be fitted. "
+        "The bundle is saved, and not calibrated."
+    )
+    assert load_bundle(tmp_path / "run" / "bundle").calibration is None
 
 
 def test_what_cannot_be_fitted_is_said(shown: Log) -> None:

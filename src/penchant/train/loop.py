@@ -15,7 +15,7 @@ import math
 import shutil
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -29,7 +29,7 @@ from penchant.data.load import Loader
 from penchant.data.log import Log, open_log
 from penchant.data.split import Split, split_of
 from penchant.encoding import Encoding
-from penchant.errors import ConfigError, ExistsError, TrainingError
+from penchant.errors import ConfigError, DataError, ExistsError, TrainingError
 from penchant.evaluate.judge import judge, refuse_unjudgeable
 from penchant.evaluate.judged import Judged, better
 from penchant.files import disk_errors
@@ -120,9 +120,13 @@ def fit(config: RunConfig, out: Path | str, *, log: Log | None = None, report: R
         item=item,
         past=config.data.past,
         tie=judging.protocol.tie,
-        calibration=calibrate(config, model, loop.loss, loop.loader, split),
         facts=_facts(config, log, split, best),
     )
+    try:
+        bundle = replace(bundle, calibration=calibrate(config, model, loop.loss, loop.loader, split))
+    except DataError as fault:
+        save_bundle(bundle, out / "bundle")  # what was learned is not lost with it
+        raise DataError(f"{fault} The bundle is saved, and not calibrated.") from fault
     save_bundle(bundle, out / "bundle")
     diagnosis = diagnose(loop.patient(best, time.perf_counter() - begun))
     with disk_errors(out, what="run"):
