@@ -141,6 +141,11 @@ def test_comparing(model: Model, data: EncodedLog, split: Split, encoding: Encod
     found = described(compare(other, ours, "hr@3"), "popularity", "din", "hr@3")
     assert found["difference"] == pytest.approx(other.value("hr@3") - ours.value("hr@3"))
     assert found["says"].startswith("popularity - din: ")
+    base = ours.value("gauc")
+    relative = described(compare(other, ours, "gauc"), "popularity", "din", "gauc", base)
+    assert relative["rel-improvement"] == pytest.approx(((other.value("gauc") - 0.5) / (base - 0.5) - 1) * 100)
+    assert f"], RelaImpr {relative['rel-improvement']:+.2f}%, " in relative["says"]
+    assert "rel-improvement" not in found
     with pytest.raises(ConfigError) as protocol:
         compare(ours, judge(model, data, split, FULL, past=10))
     assert str(protocol.value) == (

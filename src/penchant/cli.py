@@ -307,7 +307,8 @@ def evaluate(
     if slices:
         found["slices"] = {one.label: by_slice(result, metric) for one, result in zip(loaded, judged, strict=True)}
     if against:
-        found["difference"] = described(compare(judged[0], judged[1], metric), loaded[0].label, loaded[1].label, metric)
+        difference = compare(judged[0], judged[1], metric)
+        found["difference"] = described(difference, loaded[0].label, loaded[1].label, metric, judged[1].value(metric))
     if json:
         return _json(found)
     console = _console()

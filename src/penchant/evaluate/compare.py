@@ -17,7 +17,7 @@ from penchant.evaluate.judged import Judged
 from penchant.evaluate.lists import of_lists
 from penchant.evaluate.protocol import Protocol
 from penchant.evaluate.slices import slicings
-from penchant.metrics import Difference, paired
+from penchant.metrics import Difference, paired, rel_improvement
 
 
 def evaluate(bundle: Bundle, log: Log, protocol: Protocol, *, seed: int = 0, progress: Progress | None = None) -> Judged:
@@ -60,10 +60,18 @@ def compare(a: Judged, b: Judged, metric: str = "ndcg@10") -> Difference:
     return paired(a.each(metric), b.each(metric), a.weight(metric))
 
 
-def described(difference: Difference, a: str, b: str, metric: str) -> dict[str, Any]:
-    """The difference as plain values, with what it says in words."""
+def described(difference: Difference, a: str, b: str, metric: str, base: float | None = None) -> dict[str, Any]:
+    """The difference as plain values, with what it says in words.
+
+    base: the value of model b, of which GAUC's RelaImpr is (DIN, section 6.3): how much further than b the model a is from 0.5.
+    """
     verdict = "significant" if difference.significant else "not significant: the interval holds zero"
+    relative = {}
+    if base is not None and metric.startswith("gauc") and base != 0.5:
+        relative["rel-improvement"] = rel_improvement(base + difference.difference, base)
+        verdict = f"RelaImpr {relative['rel-improvement']:+.2f}%, {verdict}"
     return {
+        **relative,
         "models": [a, b],
         "metric": metric,
         "difference": difference.difference,
