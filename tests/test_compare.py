@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from dataclasses import replace
 from pathlib import Path
 
@@ -12,8 +13,10 @@ from said import Said
 
 from penchant.compare import Compared, compare_models, entries, holm
 from penchant.config import dump
+from penchant.conformance.world import write_world
 from penchant.data.load import LoadConfig
 from penchant.data.log import Log
+from penchant.data.prepare import prepare
 from penchant.errors import ArtefactError, ConfigError, ExistsError, UnknownNameError
 from penchant.evaluate.judged import Judged
 from penchant.evaluate.protocol import PROTOCOLS
@@ -92,6 +95,35 @@ def test_another_configuration_in_the_same_folder_is_refused(compared: tuple[Com
         compare_models(entries(other, ["popularity", "mf"]), 1, out)
     run = out / "runs" / "popularity-0"
     assert str(fault.value) == f"{run}: this is the run of another configuration; remove it, or compare in another folder."
+
+
+def test_a_log_that_changed_is_refused_and_not_judged_by_what_was(base: RunConfig, tmp_path: Path) -> None:
+    write_world(tmp_path / "raw", people=60, seed=8)
+    first = prepare(tmp_path / "raw", tmp_path / "log")
+    config = base.model_copy(update={"log": str(tmp_path / "log")})
+    compare_models(entries(config, ["popularity", "mf"]), 1, tmp_path / "out")
+    shutil.rmtree(tmp_path / "raw")
+    shutil.rmtree(tmp_path / "log")
+    write_world(tmp_path / "raw", people=60, seed=9)
+    assert prepare(tmp_path / "raw", tmp_path / "log").version != first.version
+    with pytest.raises(ExistsError) as fault:
+        compare_models(entries(config, ["popularity", "mf"]), 1, tmp_path / "out")
+    run = tmp_path / "out" / "runs" / "popularity-0"
+    assert str(fault.value) == f"{run}: this is the run of what the Log held before; remove it, or compare in another folder."
+
+
+def test_two_splits_are_refused_before_any_work(base: RunConfig, tmp_path: Path) -> None:
+    (tmp_path / "other.toml").write_text(
+        f'log = "{base.log}"\nprotocol = "last-full"\nsplit = {{ name = "ratio" }}\nmodel = {{ name = "mf" }}\n'
+    )
+    config = base.model_copy(update={"protocol": "last-full"})
+    with pytest.raises(ConfigError) as fault:
+        compare_models(entries(config, ["popularity", str(tmp_path / "other.toml")]), 1, tmp_path / "out")
+    assert str(fault.value) == (
+        "models: popularity splits the Log by 'leave-last-out' and other by 'ratio' or with other shares; "
+        "give them one split, so that they are judged on the same events."
+    )
+    assert not (tmp_path / "out").exists()
 
 
 def test_a_judgement_is_read_as_it_was_written(compared: tuple[Compared, Path], tmp_path: Path) -> None:

@@ -69,10 +69,7 @@ class Pair:
         """The difference in words."""
         a, b = self.models
         d = self.difference
-        if self.significant:
-            verdict = "a difference" if d.difference > 0 else "a loss"
-        else:
-            verdict = "within noise" if self.p >= LEVEL else "not the same in every seed"
+        verdict = "a difference" if self.significant else "within noise" if self.p >= LEVEL else "not the same in every seed"
         of_seeds = f", {self.agree} of {seeds} seeds" if seeds > 1 else ""
         return f"{a} - {b}: {d.difference:+.4f} {metric} [{d.low:+.4f}, {d.high:+.4f}], p {self.p:.4f}{of_seeds}: {verdict}"
 
@@ -170,9 +167,9 @@ def compare_models(
     parse_metric(metric)
     if seeds < 1:
         raise ConfigError(f"seeds is {seeds}; at least 1 was wanted.")
-    plans = [(entry, seed, _plan(entry, seed)) for entry in given for seed in range(entry.config.seed, entry.config.seed + seeds)]
-    for entry in given:
-        find(str(entry.config.model.get("name", "din")))  # before any work
+    numbers = tuple(range(given[0].config.seed, given[0].config.seed + seeds))
+    plans = [(entry, seed, _plan(entry, seed)) for entry in given for seed in numbers]
+    _refuse_unlike(given, [plan for _, seed, plan in plans if seed == numbers[0]], asked)
     log = open_log(given[0].config.log)
     judged: dict[str, list[Judged]] = {entry.label: [] for entry in given}
     unfinished = dict.fromkeys(judged, 0)
@@ -185,11 +182,23 @@ def compare_models(
     first = judged[given[0].label][0]
     for one in (one for of_model in judged.values() for one in of_model):
         first.refuse_other(one)
-    numbers = tuple(range(given[0].config.seed, given[0].config.seed + seeds))
     compared = _table(judged, unfinished, asked, metric, numbers, _budget(given))
     with disk_errors(out, what="comparison"):
         (out / "compare.json").write_text(json.dumps(compared.as_dict(), indent=1) + "\n", encoding="utf-8")
     return compared
+
+
+def _refuse_unlike(given: Sequence[Entry], plans: Sequence[RunConfig], asked: Protocol) -> None:
+    """Raises ConfigError, before any work, where the models could not be judged on the same events; UnknownNameError for no model."""
+    for entry, plan in zip(given, plans, strict=True):
+        find(str(plan.model.get("name", "din")))
+        split, first = plan.judging().split, plans[0].judging().split
+        asked.refuse_split(split)
+        if split != first:
+            raise ConfigError(
+                f"models: {given[0].label} splits the Log by {first.name!r} and {entry.label} by {split.name!r} or with other shares; "
+                "give them one split, so that they are judged on the same events."
+            )
 
 
 def _plan(entry: Entry, seed: int) -> RunConfig:
@@ -198,11 +207,12 @@ def _plan(entry: Entry, seed: int) -> RunConfig:
 
 
 def _trained(config: RunConfig, run: Path, log: Log, report: Report | None) -> Path:
-    """The bundle of this run, trained unless it is there. Raises ExistsError where another configuration's run is."""
+    """The bundle of this run, trained unless it is there. Raises ExistsError where another configuration's run is, or another Log's."""
     if (run / "bundle" / "manifest.json").exists():
-        there = (run / "config.toml").read_text(encoding="utf-8")
-        if there != dump(config):
-            raise ExistsError(f"{run}: this is the run of another configuration; remove it, or compare in another folder.")
+        same = (run / "config.toml").read_text(encoding="utf-8") == dump(config)
+        if not same or _facts(run).get("log_version") != log.version:
+            what = "of what the Log held before" if same else "of another configuration"
+            raise ExistsError(f"{run}: this is the run {what}; remove it, or compare in another folder.")
         return run / "bundle"
     if run.exists():  # it broke before its end
         shutil.rmtree(run)
@@ -214,8 +224,12 @@ def _unfinished(run: Path) -> bool:
     """Whether the last validation of a run that learns was its best."""
     lines = [json.loads(line) for line in (run / "metrics.jsonl").read_text(encoding="utf-8").splitlines()]
     last = [line["valid"]["step"] for line in lines if "valid" in line][-1]
-    best = json.loads((run / "bundle" / "facts.json").read_text(encoding="utf-8"))["valid"]["step"]
-    return bool(last > 0 and last == best)
+    return bool(last > 0 and last == _facts(run)["valid"]["step"])
+
+
+def _facts(run: Path) -> dict[str, Any]:
+    found: dict[str, Any] = json.loads((run / "bundle" / "facts.json").read_text(encoding="utf-8"))
+    return found
 
 
 def _judged(bundle: Path, file: Path, log: Log, protocol: Protocol, progress: Progress | None) -> Judged:
@@ -227,7 +241,7 @@ def _judged(bundle: Path, file: Path, log: Log, protocol: Protocol, progress: Pr
         except ArtefactError:
             file.unlink()
         else:
-            if kept.model == loaded.version:
+            if (kept.model, kept.log) == (loaded.version, log.version):
                 return kept
     judged = evaluate(loaded, log, protocol, progress=progress)
     with disk_errors(file, what="judgement"):

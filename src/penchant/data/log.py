@@ -18,6 +18,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
+from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
@@ -51,6 +52,12 @@ class Log:
     def size(self) -> int:
         """N, how many events."""
         return len(self.events["item"])
+
+    @cached_property
+    def version(self) -> str:
+        """The first digits of a checksum of all its files: two Logs of one version hold the same."""
+        digests = sorted((name, facts["sha256"]) for name, facts in self.manifest["files"].items())
+        return sha256(repr(digests).encode()).hexdigest()[:8]
 
     @cached_property
     def start(self) -> Ints:

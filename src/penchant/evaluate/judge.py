@@ -76,7 +76,7 @@ def judge(
         protocol=protocol,
         part=part,
         seed=seed,
-        log=str(log.manifest["files"]["events.arrow"]["sha256"])[:8],
+        log=log.version,
         dropped=never_asked + _people(log, position) - len(np.unique(user)),
         position=at,
         user=user,

@@ -83,7 +83,7 @@ class Judged:
     protocol: Protocol
     part: Literal["valid", "test"]
     seed: int
-    log: str  # which Log: the first digits of its events' checksum
+    log: str  # the version of the Log
     dropped: int  # people whom the split leaves out, or who have no list with both a positive and something else
     position: Ints  # [G] the event at whose moment each list was asked for, a position in the Log
     user: Ints  # [G] whose each list is, ascending

@@ -107,7 +107,7 @@ def fit(config: RunConfig, out: Path | str, *, log: Log | None = None, report: R
         with disk_errors(out, what="run"):
             (out / "checkpoints").mkdir(parents=True)
             (out / "config.toml").write_text(dump(config), encoding="utf-8")
-        best = loop.run()
+        best, judged = loop.run()
     except BaseException:
         if loop.best is None:  # nothing to keep, and the next try needs the place
             shutil.rmtree(out, ignore_errors=True)
@@ -128,7 +128,7 @@ def fit(config: RunConfig, out: Path | str, *, log: Log | None = None, report: R
         save_bundle(bundle, out / "bundle")  # what was learned is not lost with it
         raise DataError(f"{fault} The bundle is saved, and not calibrated.") from fault
     save_bundle(bundle, out / "bundle")
-    diagnosis = diagnose(loop.patient(best, time.perf_counter() - begun))
+    diagnosis = diagnose(loop.patient(best, judged, time.perf_counter() - begun))
     with disk_errors(out, what="run"):
         (out / "diagnosis.json").write_text(json.dumps([asdict(finding) for finding in diagnosis], indent=1) + "\n", encoding="utf-8")
     seconds = time.perf_counter() - begun
@@ -177,8 +177,8 @@ class _Loop:
         self.lines: list[dict[str, Any]] = []
         self.clock = time.perf_counter()
 
-    def run(self) -> dict[str, Any]:
-        """Until the epochs or the patience end; leaves the best weights in the model."""
+    def run(self) -> tuple[dict[str, Any], Judged]:
+        """Until the epochs or the patience end: which weights are best, and how they were judged. Leaves them in the model."""
         if not self.learns:
             self._validate(0)
         stopped, last = False, self.config.train.epochs - 1
@@ -188,21 +188,20 @@ class _Loop:
         if self.learns and not stopped and self.step != self.judged:  # steps that no validation has seen
             self._look(last)
             self._validate(last)
-        if self.best is None:
+        if self.best is None or self.best_judged is None:
             raise TrainingError(f"{self.out}: the run ended before its first validation.")
         checkpoint.load(self.out / "checkpoints" / "best", self.model)
-        return self.best
+        return self.best, self.best_judged
 
-    def patient(self, best: dict[str, Any], seconds: float) -> Patient:
+    def patient(self, best: dict[str, Any], judged: Judged, seconds: float) -> Patient:
         """The run as it is diagnosed, after `run` has ended."""
-        assert self.best_judged is not None
         return Patient(
             model=self.model,
             data=self.data,
             split=self.split,
             judging=self.judging,
             config=self.config,
-            judged=self.best_judged,
+            judged=judged,
             validations=self.validations,
             lines=self.lines,
             best=best,
@@ -317,6 +316,7 @@ def _name_and_keys(config: RunConfig) -> tuple[str, dict[str, Any]]:
 def _facts(config: RunConfig, log: Log, split: Split, best: dict[str, Any]) -> dict[str, Any]:
     return {
         "log": str(Path(config.log).resolve()),
+        "log_version": log.version,
         "data": log.manifest["name"],
         "events": log.size,
         "train_events": len(split.train),
