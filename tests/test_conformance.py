@@ -17,6 +17,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from trials import BST, DIEN, ETA, SMALL_DIN, Capsules, IaCN, IaCNConfig
 
 from penchant.batch import Batch, History, Segments
+from penchant.conformance.check import ask
 from penchant.conformance.laws import LAWS, PATTERNS, RAGGED, Subject, enlarge, gradients
 from penchant.conformance.spy import Spy
 from penchant.conformance.world import raw_item
@@ -115,7 +116,8 @@ def applies(law: str, name: str) -> bool:
     ],
 )
 def test_a_law_holds(name: str, law: str, case: dict[str, Any], loader: Loader) -> None:
-    partial(LAWS[law], **case)(subject(name, loader))
+    result = ask(law, subject(name, loader), **case)
+    assert result.outcome == "ok", result.words
 
 
 # ------------------------------------------------------------------------------------------------------- what laws stand on

@@ -102,12 +102,12 @@ def check_model(
     return Checked(model=called, results=tuple(results), seconds=time.perf_counter() - begin)
 
 
-def ask(name: str, subject: Subject) -> Result:
-    """What becomes of one law."""
+def ask(name: str, subject: Subject, **case: Any) -> Result:
+    """What becomes of one law; case: the law's own arguments, to ask it of a part."""
     begin, words = time.perf_counter(), ""
     outcome: Outcome = "ok"
     try:
-        LAWS[name](subject)
+        LAWS[name](subject, **case)
     except Broken as broken:
         outcome, words = "failed", f"{broken}."
     except NotApplicable as reason:
