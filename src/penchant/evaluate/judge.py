@@ -59,8 +59,6 @@ def judge(
     if not len(position):
         raise DataError(f"{log.folder}: the {part} part of split {split.name!r} has {_nothing(protocol)} to judge by.")
     _refuse_positives_alone(log, position, protocol)
-    if protocol.sampled:
-        _refuse_too_few(data, position, split, protocol)
     loader = Loader(data=data, position=position, config=LoadConfig(past=past), seed=seed, tie=protocol.tie)
     items = catalogue_vectors(model, data)
     if protocol.candidates in ("shown", "own"):
@@ -113,7 +111,8 @@ def refuse_unjudgeable(data: EncodedLog, split: Split, protocol: Protocol) -> No
         )
     _refuse_positives_alone(data.log, judged, protocol)
     if protocol.sampled:
-        _refuse_too_few(data, np.concatenate([judged, asked(data.log, split, protocol, "test")]), split, protocol)
+        everybody = np.concatenate([judged, asked(data.log, split, protocol, "test")])
+        _refuse_too_few(data, everybody, _drawn_from(data, split, protocol), protocol)
 
 
 def _refuse_positives_alone(log: Log, position: Ints, protocol: Protocol) -> None:
@@ -139,7 +138,9 @@ def pool(data: EncodedLog) -> Ints:
 def _sampled(model: Model, loader: Loader, items: torch.Tensor, split: Split, protocol: Protocol, progress: Progress | None) -> Found:
     """Against different drawn items, a function of (seed, judged event)."""
     data, log, position, count = loader.data, loader.data.log, loader.position, protocol.count
-    draws = _draws(data, position, split, protocol, loader.seed)
+    drawn_from = _drawn_from(data, split, protocol)
+    _refuse_too_few(data, position, drawn_from, protocol)
+    draws = Negatives(pool=drawn_from, seen=_not_drawn(data, position, protocol), seed=loader.seed)
     scores = []
     for mine in _blocks(position, count + 1, progress):
         item = np.concatenate([data.rows(mine)[:, None], draws.distinct(log.user_of(mine), mine, count)], axis=1)
@@ -153,11 +154,11 @@ def _sampled(model: Model, loader: Loader, items: torch.Tensor, split: Split, pr
     return position, user, Lists.of_one(above, tied, np.full(len(score), count)), rows, None
 
 
-def _draws(data: EncodedLog, position: Ints, split: Split, protocol: Protocol, seed: int) -> Negatives:
-    seen = data.seen
-    if protocol.excluded == "itself":
-        seen = Seen(data.log.user_of(position), data.rows(position), users=len(data.log.users), rows=data.encoding.catalogue.size)
-    return Negatives(pool=_drawn_from(data, split, protocol), seen=seen, seed=seed)
+def _not_drawn(data: EncodedLog, position: Ints, protocol: Protocol) -> Seen:
+    """What no candidate of each person may be: all that they ever chose, or the judged item alone."""
+    if protocol.excluded == "chosen":
+        return data.seen
+    return Seen(data.log.user_of(position), data.rows(position), users=len(data.log.users), rows=data.encoding.catalogue.size)
 
 
 def _drawn_from(data: EncodedLog, split: Split, protocol: Protocol) -> Pool:
@@ -168,11 +169,11 @@ def _drawn_from(data: EncodedLog, split: Split, protocol: Protocol) -> Pool:
     return by_popularity(np.arange(1, size), np.bincount(data.rows(chosen), minlength=size), power=1)
 
 
-def _refuse_too_few(data: EncodedLog, position: Ints, split: Split, protocol: Protocol) -> None:
+def _refuse_too_few(data: EncodedLog, position: Ints, drawn_from: Pool, protocol: Protocol) -> None:
     """Raises ConfigError when somebody who is judged has chosen so much that the protocol's candidates cannot be drawn."""
     if protocol.excluded != "chosen":
         return
-    rows, user = _drawn_from(data, split, protocol).row, np.unique(data.log.user_of(position))
+    rows, user = drawn_from.row, np.unique(data.log.user_of(position))
     whose, row = data.seen.pairs
     left = len(rows) - np.bincount(whose[np.isin(row, rows)], minlength=len(data.log.users))[user]
     worst = int(left.argmin())
