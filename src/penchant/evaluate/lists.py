@@ -50,9 +50,9 @@ def of_lists(data: EncodedLog, judged: Judged, *, resamples: int = 1000) -> dict
 
 
 def _of_ratio(shown: np.ndarray, past: np.ndarray, resamples: int, seed: int) -> Interval:
-    """The interval of sum(shown) / sum(past); people whose pasts are of nothing popular have no ratio of their own."""
-    kept = past > 0
-    return bootstrap(shown[kept] / past[kept], past[kept], resamples=resamples, seed=seed)
+    """The interval of sum(shown) / sum(past). A past of nothing popular weighs next to nothing, and not nothing: its list counts."""
+    weight = np.maximum(past, past.mean() * 1e-9)
+    return bootstrap(shown / weight, weight, resamples=resamples, seed=seed)
 
 
 def _category(data: EncodedLog) -> tuple[str, Ints | None]:
