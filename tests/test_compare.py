@@ -202,12 +202,16 @@ def test_the_figure(compared: tuple[Compared, Path], tmp_path: Path, kind: str) 
 
 def test_the_command(run: Said, base: RunConfig, tmp_path: Path) -> None:
     (tmp_path / "base.toml").write_text(dump(base))
-    words = ("compare", tmp_path / "base.toml", "--models", "popularity, mf", "--out", tmp_path / "out")
+    asked = ("compare", tmp_path / "base.toml", "--models", "popularity, mf", "--out")
+    words = (*asked, tmp_path / "out")
     said = run(*words, "--figure", tmp_path / "one.svg")
     assert said.status == 0
     assert said.out.splitlines()[0].split() == ["model", "ndcg@10", "from", "the", "best", "p"]
     assert "All had the same budget: at most 1 epochs of 64 requests a step" in said.out
     assert (tmp_path / "one.svg").exists()
+    wrong = run(*asked, tmp_path / "never", "--figure", tmp_path / "one.jpeg")
+    assert wrong.err == f"penchant: {tmp_path / 'one.jpeg'}: a figure is .svg, .png or .pdf; give it one of these endings.\n"
+    assert not (tmp_path / "never").exists()
     found = run(*words, "--seeds", 2, "--json").json
     assert [len(row["seeds"]) for row in found["rows"]] == [2, 2]
     assert found["differences"][0]["says"].startswith(f"{found['rows'][0]['model']} - {found['rows'][1]['model']}: +")

@@ -34,7 +34,7 @@ MAY = {
     "conformance": (*CONTRACT, "nn", "models", "metrics", "data", "train"),
     "demo": (*CONTRACT, "models", "bundle", "scorer", "data", "evaluate", "train"),
     "compare": (*CONTRACT, "models", "bundle", "metrics", "data", "evaluate", "train"),
-    "figures": ("files", "compare"),
+    "figures": ("errors", "files", "compare"),
     "show": ("scorer", "compare"),
     "progress": ("train", "bench"),
     "cli": (

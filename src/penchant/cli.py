@@ -361,13 +361,15 @@ def compare(
     from penchant.train.config import RunConfig
 
     given = entries(read(RunConfig, config), [model.strip() for model in models.split(",") if model.strip()])
-    draw = _figures().comparison if figure else None
+    figures = _figures() if figure else None
+    if figures and figure:
+        figures.refuse_form(figure)
     with progress() as shown:
         compared = compare_models(
             given, seeds, out, protocol=protocol, metric=metric, say=shown.stage, report=shown.run, progress=shown.judged
         )
-    if draw and figure:
-        draw(compared, figure)
+    if figures and figure:
+        figures.comparison(compared, figure)
     if json:
         return _json(compared.as_dict())
     show.compared(_console(), compared)

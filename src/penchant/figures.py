@@ -8,13 +8,22 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
 from penchant.compare import Compared
+from penchant.errors import ConfigError
 from penchant.files import disk_errors
 
+FORMS = (".svg", ".png", ".pdf")
 INK, FAINT, ACCENT = "#1b1b1f", "#8a8a93", "#0b6e4f"
 
 
+def refuse_form(file: Path) -> None:
+    """Raises ConfigError for a file that no picture can be written to, before what it is to show is worked out."""
+    if file.suffix.lower() not in FORMS:
+        raise ConfigError(f"{file}: a figure is {', '.join(FORMS[:-1])} or {FORMS[-1]}; give it one of these endings.")
+
+
 def comparison(compared: Compared, file: Path) -> None:
-    """The table of a comparison: a line a model, best first, its interval over people, and a dot a seed. Raises DiskError."""
+    """The table of a comparison: a line a model, best first, its interval over people, and a dot a seed. Raises ConfigError, DiskError."""
+    refuse_form(file)
     count = len(compared.rows)
     figure = Figure(figsize=(7, 1.3 + 0.42 * count), layout="constrained")
     FigureCanvasAgg(figure)
