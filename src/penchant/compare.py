@@ -67,11 +67,9 @@ class Pair:
 
     def says(self, metric: str, seeds: int) -> str:
         """The difference in words."""
-        a, b = self.models
-        d = self.difference
         verdict = "a difference" if self.significant else "within noise" if self.p >= LEVEL else "not the same in every seed"
         of_seeds = f", {self.agree} of {seeds} seeds" if seeds > 1 else ""
-        return f"{a} - {b}: {d.difference:+.4f} {metric} [{d.low:+.4f}, {d.high:+.4f}], p {self.p:.4f}{of_seeds}: {verdict}"
+        return f"{self.difference.says(*self.models, metric)}, p {self.p:.4f}{of_seeds}: {verdict}"
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -79,5 +79,5 @@ def described(difference: Difference, a: str, b: str, metric: str, base: float |
         "p": difference.p,
         "people": difference.users,
         "significant": difference.significant,
-        "says": f"{a} - {b}: {difference.difference:+.4f} {metric} [{difference.low:+.4f}, {difference.high:+.4f}], {verdict}",
+        "says": f"{difference.says(a, b, metric)}, {verdict}",
     }

@@ -33,6 +33,10 @@ class Difference:
     p: float  # two-sided, of no difference
     users: int
 
+    def says(self, a: str, b: str, metric: str) -> str:
+        """The difference of models a and b in a metric, in words."""
+        return f"{a} - {b}: {self.difference:+.4f} {metric} [{self.low:+.4f}, {self.high:+.4f}]"
+
     @property
     def significant(self) -> bool:
         """Whether the interval excludes zero."""
