@@ -117,7 +117,7 @@ def test_local_activation_is_that_of_the_concatenation(activation: Activation) -
     assert_close(say, expected)
     push = torch.randn_like(say)
     whole = torch.autograd.grad(expected, (item, past, first.weight, first.bias), push)
-    split = torch.autograd.grad(say, (item, past, unit.query.weight, unit.key.weight, unit.product.weight, unit.query.bias), push)
+    split = torch.autograd.grad(say, (item, past, unit.query.weight, unit.key_weight.weight, unit.product.weight, unit.query.bias), push)
     assert_close(split[:2], whole[:2])
     query, key, difference, product = whole[2].chunk(4, 1)
     assert_close(split[2:], (query, key, product, whole[3]))

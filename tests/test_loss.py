@@ -45,9 +45,10 @@ OWN: dict[str, dict[str, Any]] = {  # keys that make each loss differ from its n
     "reweighted": {"beta": 0.7},
     "gce": {"q": 0.4},
 }
-POINTWISE = [name for name, kind in LOSSES.items() if not kind.compares]
+EACH = [name for name in LOSSES if name != "none"]
+POINTWISE = [name for name in EACH if not LOSSES[name].compares]
 
-every_loss = pytest.mark.parametrize("name", LOSSES)
+every_loss = pytest.mark.parametrize("name", EACH)
 seeds = st.integers(0, 2**32 - 1)
 
 
@@ -212,7 +213,7 @@ def test_a_loss_is_its_equation(name: str, soft: bool, weighted: bool) -> None:
         assert said(made(name), logit, batch) == pytest.approx(PLAIN[name](*arrays(logit, batch)), rel=1e-4)
 
 
-@pytest.mark.parametrize("name", [name for name in LOSSES if name != "reweighted"])
+@pytest.mark.parametrize("name", [name for name in EACH if name != "reweighted"])
 @pytest.mark.parametrize("weighted", [False, True], ids=["plain", "weighted"])
 def test_a_gradient_is_its_equation_s(name: str, weighted: bool) -> None:
     logit, batch = drawn(1, weighted=weighted)
@@ -223,6 +224,17 @@ def test_a_gradient_is_its_equation_s(name: str, weighted: bool) -> None:
         less[place] -= 1e-5
         slope = (PLAIN[name](more, *rest) - PLAIN[name](less, *rest)) / 2e-5
         assert float(found[place]) == pytest.approx(slope, rel=1e-3, abs=1e-6)
+
+
+def test_without_a_loss_of_candidates_the_model_s_own_are_all_there_is() -> None:
+    logit, batch = drawn(1)
+    logit.requires_grad_()
+    own = torch.tensor(2.5, requires_grad=True)
+    found = total(Output(logit=logit, losses={"next": own}), batch, read_loss({"name": "none"}))
+    to_logit, to_own = torch.autograd.grad(found, (logit, own))
+    assert float(found.detach()) == 2.5
+    assert not to_logit.any()
+    assert float(to_own) == 1
 
 
 def test_the_weights_of_a_reweighted_loss_take_no_gradient() -> None:
@@ -499,12 +511,13 @@ def test_the_total_has_what_a_model_adds() -> None:
         (
             {"name": "foccal"},
             UnknownNameError,
-            "'foccal' is not a loss: there are bce, mse, focal, bpr, softmax, gbce, truncated, reweighted, gce. Did you mean 'focal'?",
+            "'foccal' is not a loss: there are bce, mse, focal, bpr, softmax, gbce, truncated, reweighted, gce, none. "
+            "Did you mean 'focal'?",
         ),
         (
             {"name": 3},
             ConfigError,
-            "run: loss.name is 3; one of bce, mse, focal, bpr, softmax, gbce, truncated, reweighted, gce was wanted, or 'module:function'.",
+            "run: loss.name is 3; one of bce, mse, focal, bpr, softmax, gbce, truncated, reweighted, gce, none was wanted, or 'module:function'.",
         ),
         ({"name": "focal", "gama": 1}, ConfigError, "run: loss.gama is not a key of Focal. Did you mean 'gamma'?"),
         ({"smoothing": 1}, ConfigError, "run: loss.smoothing is 1; input should be less than 1."),

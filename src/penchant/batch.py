@@ -1,4 +1,4 @@
-"""The values that cross every boundary: Segments, History, User, Shown, Batch, Memory, Output.
+"""The values that cross every boundary: Segments, History, Sessions, User, Shown, Batch, Memory, Output.
 
     Batch ─┬─ row, known ───────── item encoder ──▶ items [M, D] ─┐
            ├─ user, History ────── model.read ────▶ Memory ───────┼─ model.score ──▶ Output
@@ -155,6 +155,21 @@ class Segments:
         device = self.start.device
         return order.to(device, non_blocking=True), torch.bincount(host.position), rank.to(device, non_blocking=True)
 
+    @property
+    def steps(self) -> tuple[Tensor, tuple[int, ...]]:
+        """The things' places in the order of steps, owners with the most things first, int64 [N]; how many owners take each step."""
+        order, going, _ = self._steps
+        return order, tuple(going.tolist())
+
+    @cached_property
+    def ends(self) -> Tensor:
+        """int64 [owners with something], where in that order each one's last thing stands, longest first."""
+        sizes = self.sizes.sort(descending=True).values
+        sizes = sizes[sizes > 0]
+        begin = F.pad(self._steps[1].cumsum(0), (1, 0))
+        place = begin[sizes - 1] + torch.arange(len(sizes))
+        return place.to(self.start.device, non_blocking=True)
+
     def pack(self, value: Tensor) -> PackedSequence:
         """[N, *] for a recurrent net. Owners with nothing are left out; `last` puts their zeros back. Needs total > 0."""
         order, going, _ = self._steps
@@ -180,15 +195,36 @@ class History:
     number: Tensor  # float32 [E, B] numeric facts of an event, 0 and an indicator when missing
     events: Segments  # E events of R requests
     other: Tensor | None = None  # int64 [E]      places of items not chosen then (negatives for next-item losses), drawn by the loader
+    fresh: Tensor | None = None  # bool [E]       where a session begins, kept in host memory; None: each past is one session
 
     def take(self, rows: Tensor) -> History:
         """These requests only (int64, in host memory), in this order, with repeats if wanted."""
         kept = Segments.of(self.events.sizes[rows], self.item.device)
         index = self.events.start[rows][kept.row] + kept.position
-        return replace(self, events=kept, **{name: value[index] for name, value in _tensors(self).items()})
+        return replace(self, events=kept, **{name: value[index.to(value.device)] for name, value in _tensors(self).items()})
 
     def to(self, device: Device) -> History:
-        return replace(self, events=self.events.to(device), **_moved(self, device))
+        return replace(self, events=self.events.to(device), **(_moved(self, device) | {"fresh": self.fresh}))
+
+    @cached_property
+    def sessions(self) -> Sessions:
+        """What of a past was done in one go; how many there are is known on the host, so that nothing waits for a device."""
+        sizes, device = self.events.sizes, self.item.device
+        begins = torch.zeros(self.events.total, dtype=torch.bool) if self.fresh is None else self.fresh.clone()
+        there = F.pad(sizes.cumsum(0), (1, 0))
+        begins[there[:-1][sizes > 0]] = True
+        first = begins.nonzero().squeeze(-1)
+        length = F.pad(first, (0, 1), value=self.events.total).diff()
+        passed = F.pad(begins.long().cumsum(0), (1, 0))
+        return Sessions(events=Segments.of(length, device), requests=Segments.of(passed[there].diff(), device))
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Sessions:
+    """Pasts cut where something new begins: E events of S sessions, S sessions of R requests; none is empty."""
+
+    events: Segments  # E events of S sessions
+    requests: Segments  # S sessions of R requests
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -268,6 +304,7 @@ class Memory:
     each: Mapping[str, Tensor] = field(default_factory=dict)  # [N, *]
     whole: Mapping[str, Tensor] = field(default_factory=dict)  # [R, *]
     events: Segments | None = None  # where a thing is several events: E events of N things
+    event: Mapping[str, Tensor] = field(default_factory=dict)  # [E, *] of these events
 
     @staticmethod
     def join(parts: Sequence[Memory]) -> Memory:
@@ -277,12 +314,13 @@ class Memory:
             each={name: torch.cat([part.each[name] for part in parts]) for name in parts[0].each},
             whole={name: torch.cat([part.whole[name] for part in parts]) for name in parts[0].whole},
             events=None if parts[0].events is None else Segments.join([p.events for p in parts if p.events is not None]),
+            event={name: torch.cat([part.event[name] for part in parts]) for name in parts[0].event},
         )
 
     @property
     def bytes(self) -> int:
         """What this memory takes, its segments included."""
-        held = [*self.each.values(), *self.whole.values(), self.segments.start]
+        held = [*self.each.values(), *self.whole.values(), *self.event.values(), self.segments.start]
         return sum(value.numel() * value.element_size() for value in held + ([self.events.start] if self.events else []))
 
 
@@ -292,6 +330,8 @@ class Output:
 
     logit: Tensor  # float32 [R, C]
     attention: Tensor | None = None  # float32 [E, C]  say of each event on each candidate; made only when asked for
+    head: Tensor | None = None  # float32 [E, C, H]  the same by each head
+    session: Tensor | None = None  # float32 [S, C]  say of each session
     interest: Tensor | None = None  # float32 [R, C, K]  say of each interest or persona
     member: Tensor | None = None  # float32 [E, K]  which interest an event belongs to
     losses: Mapping[str, Tensor] = field(default_factory=dict)  # further scalars to minimise, by name

@@ -45,12 +45,16 @@ class Pasts:
     other: Ints | None = None  # [E] catalogue rows
 
 
-def collate(encoding: Encoding, requests: Requests, pasts: Pasts, *, marked: Callable[[Ints], Bools] | None = None) -> Batch:
+def collate(
+    encoding: Encoding, requests: Requests, pasts: Pasts, *, marked: Callable[[Ints], Bools] | None = None, catalogue: bool = False
+) -> Batch:
     """A Batch of encoded facts, its catalogue rows made distinct.
 
-    marked: which catalogue rows to treat as ids that are not known, beside those that are not.
+    marked: which catalogue rows to treat as ids that are not known, beside those that are not. catalogue: whether `row` holds all
+    items with training rows, whatever the facts speak of.
     """
-    row, places = distinct(encoding.catalogue.size, pasts.item, requests.item, *_given(pasts.other, requests.further))
+    everything = np.flatnonzero(encoding.catalogue.known) if catalogue else None
+    row, places = distinct(encoding.catalogue.size, pasts.item, requests.item, *_given(pasts.other, requests.further, everything))
     known = encoding.catalogue.known[row]
     if marked is not None:
         known = known & ~marked(row)

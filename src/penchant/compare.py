@@ -301,7 +301,8 @@ def holm(p: Sequence[float]) -> list[float]:
 
 def _budget(given: Sequence[Entry]) -> str:
     """What each model was given to learn with: a fair table gives all the same."""
-    told = [entry.config.train.model_dump() | {"data": entry.config.data.model_dump(), "loss": entry.config.loss} for entry in given]
+    configs = [entry.config.judging().named(entry.config) for entry in given]
+    told = [config.train.model_dump() | {"data": config.data.model_dump(), "loss": config.loss} for config in configs]
     first, train = told[0], given[0].config.train
     if all(one == first for one in told):
         return (

@@ -187,7 +187,8 @@ def alone(subject: Subject) -> None:
         one = answer(model, batch.take(torch.tensor([r])), explain=True)
         mine, when = batch.history.events.row == r, f"when other requests share its batch: {MATES}"
         near(f"the logits of request {r}", whole.logit[r : r + 1], one.logit, when)
-        for name, kept in (("attention", mine), ("member", mine), ("interest", slice(r, r + 1))):
+        session = batch.history.sessions.requests.row == r
+        for name, kept in (("attention", mine), ("head", mine), ("session", session), ("member", mine), ("interest", slice(r, r + 1))):
             there = getattr(whole, name)
             if there is not None:
                 near(f"the values of {name!r} of request {r}", there[kept], getattr(one, name), when)
@@ -208,8 +209,10 @@ def candidates(subject: Subject) -> None:
     for c in range(batch.item.shape[1]):
         one, when = model.score(items, memory, batch.candidates(slice(c, c + 1)), explain=True), f"when it is asked about alone: {cause}"
         near(f"the logits of candidate {c}", one.logit, whole.logit[:, c : c + 1], when)
-        if whole.attention is not None:
-            near(f"the values of 'attention' on candidate {c}", one.attention, whole.attention[:, c : c + 1], when)
+        for name in ("attention", "head", "session"):
+            say = getattr(whole, name)
+            if say is not None:
+                near(f"the values of {name!r} on candidate {c}", getattr(one, name), say[:, c : c + 1], when)
     index = torch.randint(batch.item.shape[1], (batch.requests, 9))
     again = model.score(items, memory, batch.candidates(index)).logit
     near("the logits", again, whole.logit.gather(1, index), f"when candidates are repeated and in another order: {cause}")
@@ -476,9 +479,14 @@ def explanation(subject: Subject) -> None:
         raise Broken(
             f"attention is {_kind(explained.attention)}; float32 [{events}, {count}] was wanted, a say for each event and candidate"
         )
-    for name, value, first in (("interest", explained.interest, (requests, count)), ("member", explained.member, (events,))):
+    sessions = batch.history.sessions.events.owners
+    if explained.session is not None and explained.session.shape != (sessions, count):
+        raise Broken(f"session is {_kind(explained.session)}; [{sessions}, {count}] was wanted, a say for each session and candidate")
+    wanted = (("head", (events, count), "H"), ("interest", (requests, count), "K"), ("member", (events,), "K"))
+    for name, first, letter in wanted:
+        value = getattr(explained, name)
         if value is not None and value.shape[: len(first)] != first:
-            raise Broken(f"{name} is {_kind(value)}; [{', '.join(map(str, first))}, K] was wanted")
+            raise Broken(f"{name} is {_kind(value)}; [{', '.join(map(str, first))}, {letter}] was wanted")
 
 
 LAWS: Mapping[str, Callable[[Subject], None]] = {
@@ -579,7 +587,7 @@ def _same_memory(actual: Memory, expected: Memory, when: str) -> None:
         raise Broken(
             f"the sizes of memory.segments change from {expected.segments.sizes.tolist()} to {actual.segments.sizes.tolist()} {when}"
         )
-    for group in ("each", "whole"):
+    for group in ("each", "whole", "event"):
         one, other = getattr(actual, group), getattr(expected, group)
         if one.keys() != other.keys():
             raise Broken(f"the names in memory.{group} change from {_listed(other)} to {_listed(one)} {when}")

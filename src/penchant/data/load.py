@@ -64,6 +64,7 @@ class Loader:
     draws: Draws | None = None  # needed where batches are to be trained on, and where `others` or `further` ask for draws
     others: bool = False  # whether each event of a past gets an item not chosen then, for next-item losses
     further: int = 0  # further items a request, for sampled losses
+    catalogue: bool = False  # whether a batch speaks of every item with training rows, for losses over all of them
 
     def __post_init__(self) -> None:
         if self.draws is None and (self.others or self.further):
@@ -80,6 +81,7 @@ class Loader:
         tie: Tie = "order",
         others: bool = False,
         further: int = 0,
+        catalogue: bool = False,
     ) -> Loader:
         """Over training positions; negatives are items with training rows that a person did not choose in theirs.
 
@@ -97,7 +99,18 @@ class Loader:
             kept = _latest(log, examples, config.latest)
             examples, rows = examples[kept], None if rows is None else rows[kept]
         draws = Draws.of(data, train, config.sampler, seed)
-        return cls(data=data, position=examples, rows=rows, config=config, seed=seed, tie=tie, draws=draws, others=others, further=further)
+        return cls(
+            data=data,
+            position=examples,
+            rows=rows,
+            config=config,
+            seed=seed,
+            tie=tie,
+            draws=draws,
+            others=others,
+            further=further,
+            catalogue=catalogue,
+        )
 
     def steps(self, batch_size: int) -> int:
         """How many batches an epoch has."""
@@ -188,7 +201,8 @@ class Loader:
             length=length,
             other=other,
         )
-        return collate(data.encoding, requests, pasts, marked=None if epoch is None else partial(self._marked, epoch))
+        marked = None if epoch is None else partial(self._marked, epoch)
+        return collate(data.encoding, requests, pasts, marked=marked, catalogue=self.catalogue)
 
     def _marked(self, epoch: int, row: Ints) -> Bools:
         """bool, the rows whose ids this epoch treats as UNKNOWN."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from itertools import chain
 from typing import Any, ClassVar
 
@@ -16,6 +17,15 @@ from penchant.errors import ConfigError
 from penchant.nn.item import ItemConfig, ItemEncoder
 
 
+@dataclass(frozen=True, kw_only=True)
+class Wants:
+    """What a model's own losses ask of training batches, beside requests with their candidates."""
+
+    others: bool = False  # History.other: an item not chosen at each event of a past
+    further: int = 0  # Batch.negative: so many further items drawn a request
+    catalogue: bool = False  # Batch.row: every item with training rows
+
+
 class Model(nn.Module):
     """A recommender: built as `DIN(encoding, item, config)`, it says something of the candidates of each request.
 
@@ -25,6 +35,8 @@ class Model(nn.Module):
 
     Config: ClassVar[type[Config]] = Config
     Item: ClassVar[ItemConfig] = ItemConfig()  # the item encoder that a model is given unless a run says otherwise
+    Loss: ClassVar[Mapping[str, Any]] = {"name": "bce"}  # and the loss of its candidates
+    latest: ClassVar[int | None] = None  # and examples a person: 1 of a model that learns from every event of a past at once
     item: ItemEncoder
 
     def __init__(self, encoding: Encoding, item: ItemEncoder, config: Any = None) -> None:
@@ -51,6 +63,11 @@ class Model(nn.Module):
             given, mine = ", ".join(type(other).__name__ for other in others) or "nothing", type(self).__name__
             raise ConfigError(f"{mine} starts from one trained {mine}; what was given is {given}.")
         take_weights(self, others[0].state_dict())
+
+    @property
+    def wants(self) -> Wants:
+        """What its own losses need."""
+        return Wants()
 
     @property
     def without_gradient(self) -> Mapping[str, str]:

@@ -100,7 +100,7 @@ def _refuse_no_odds(config: RunConfig, model: Model, loss: Loss) -> None:
     """Raises ConfigError where logits are not the log-odds of anything."""
     of_odds = isinstance(loss, MSE | GBCE) or (isinstance(loss, BCE) and not loss.smoothing) or (isinstance(loss, Focal) and not loss.gamma)
     why = None if of_odds else NO_ODDS.get(type(loss), "what its logits mean is not known here")
-    said = f"loss.name is {config.loss.get('name', 'bce')!r}"
+    said = f"loss.name is {(config.loss or {}).get('name', 'bce')!r}"
     if not any(parameter.requires_grad for parameter in model.parameters()):
         said, why = f"model.name is {config.model.get('name', 'din')!r}", "it learns nothing, by no loss"
     if config.data.target == "explicit":

@@ -13,6 +13,7 @@ from penchant.data.load import LoadConfig
 from penchant.data.split import SplitConfig
 from penchant.evaluate.judged import parse_metric
 from penchant.evaluate.protocol import Protocol, find_protocol
+from penchant.models import find
 from penchant.nn.item import ItemConfig
 
 
@@ -55,7 +56,7 @@ class RunConfig(Config):
     model: dict[str, Any] = {"name": "din"}  # a name in MODELS, and that model's own keys
     start: tuple[str, ...] = ()  # bundles whose weights it starts from: one of the same model; of ncf one of each half
     item: ItemConfig | None = None  # what is not set here is what the model asks for
-    loss: dict[str, Any] = {"name": "bce"}  # a name in LOSSES or "module:function", and that loss's own keys
+    loss: dict[str, Any] | None = None  # a name in LOSSES or "module:function", and that loss's own keys; None: what the model asks for
     train: TrainConfig = TrainConfig()
     calibrate: CalibrateConfig = CalibrateConfig()
 
@@ -78,6 +79,10 @@ class Judging:
     monitor: str
 
     def named(self, config: RunConfig) -> RunConfig:
-        """The configuration with all of this said."""
+        """The configuration with all of this said, and what the model asks for where the run says nothing."""
+        kind = find(config.model.get("name", "din"))
         train = config.train.model_copy(update={"monitor": self.monitor})
-        return config.model_copy(update={"protocol": self.protocol.name, "split": self.split, "train": train})
+        loss = dict(kind.Loss) if config.loss is None else config.loss
+        kept = {} if "latest" in config.data.model_fields_set else {"latest": kind.latest}
+        data = config.data.model_copy(update=kept)
+        return config.model_copy(update={"protocol": self.protocol.name, "split": self.split, "train": train, "data": data, "loss": loss})

@@ -86,9 +86,9 @@ def fit(config: RunConfig, out: Path | str, *, log: Log | None = None, report: R
     out, begun = Path(out), time.perf_counter()
     name, own = _name_and_keys(config)
     validate(find(name).Config, own, where="run", under="model")  # all that can be refused before the Log is read
-    loss = read_loss(config.loss, where="run")
     judging = config.judging()
     config = judging.named(config)
+    loss = read_loss(config.loss, where="run")
     if out.exists():
         raise ExistsError(f"{out}: this exists already; remove it, or train into another folder.")
     log = log or open_log(config.log)
@@ -163,7 +163,17 @@ class _Loop:
     ) -> None:
         self.config, self.judging, self.out, self.report = config, judging, out, report
         self.model, self.data, self.split = model, data, split
-        self.loader = Loader.for_training(data, split.train, config.data, config.seed, tie=judging.protocol.tie)
+        wants = model.wants
+        self.loader = Loader.for_training(
+            data,
+            split.train,
+            config.data,
+            config.seed,
+            tie=judging.protocol.tie,
+            others=wants.others,
+            further=wants.further,
+            catalogue=wants.catalogue,
+        )
         self.steps = self.loader.steps(config.train.batch_size)
         self.loss = loss.sized(items=int(data.encoding.catalogue.known.sum()), negatives=config.data.negatives)
         rate = config.train.rate
