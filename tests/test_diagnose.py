@@ -250,15 +250,15 @@ def test_context_is_judged_in_lists_of_requests_and_of_people(shopper: Patient) 
 
 def test_attention_that_ignores_the_candidate(healthy: Patient) -> None:
     def fault(model: Any) -> None:
-        model.activation.query.weight.zero_()
-        model.activation.product.weight.zero_()
+        model.attention.score.query.weight.zero_()
+        model.attention.score.product.weight.zero_()
 
     finding = found(broken(healthy, fault), "attention-ignores-candidate")
     assert finding.evidence["share"] < 1e-12
     assert "its weights deviate over 8 candidates by 0.00% of their size" in finding.says
 
     def half(model: Any) -> None:
-        model.activation.query.weight.zero_()
+        model.attention.score.query.weight.zero_()
 
     assert "attention-ignores-candidate" not in names(broken(healthy, half))
 

@@ -196,7 +196,7 @@ def test_the_weights_are_those_of_the_authors(normalize: str, loader: Loader) ->
         for c in range(batch.item.shape[1]):
             k = past[a:b]
             q = items[batch.item[r, c]].expand_as(k)
-            unit = model.activation
+            unit = model.attention.score
             s = unit.rest(unit.activation(unit.query(q) + unit.key(k) + unit.product(q * k))).squeeze(-1)
             scale = model.item.dim**0.5 if normalize == "softmax_scaled" else 1
             w = s if normalize == "none" else torch.softmax(s / scale, 0)

@@ -517,7 +517,8 @@ def test_the_total_has_what_a_model_adds() -> None:
         (
             {"name": 3},
             ConfigError,
-            "run: loss.name is 3; one of bce, mse, focal, bpr, softmax, gbce, truncated, reweighted, gce, none was wanted, or 'module:function'.",
+            "run: loss.name is 3; one of bce, mse, focal, bpr, softmax, gbce, truncated, reweighted, gce, none was wanted, "
+            "or 'module:function'.",
         ),
         ({"name": "focal", "gama": 1}, ConfigError, "run: loss.gama is not a key of Focal. Did you mean 'gamma'?"),
         ({"smoothing": 1}, ConfigError, "run: loss.smoothing is 1; input should be less than 1."),

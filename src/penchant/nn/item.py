@@ -13,7 +13,8 @@ One encoder reads the candidate and the past. Models are given it, so that a wra
 
 from __future__ import annotations
 
-from typing import Protocol
+from collections.abc import Iterator
+from typing import Protocol, cast
 
 import torch
 from pydantic import Field as Limits
@@ -85,6 +86,19 @@ class CatalogueEncoder(nn.Module):
             parts += [projection(self.get_buffer(f"vector_{place}").index_select(0, row)) for place, projection in enumerate(self.vectors)]
         return torch.cat(parts, -1)
 
+    def looked_up(self, row: Tensor, known: Tensor) -> Iterator[tuple[Table, Tensor, Tensor]]:
+        """Of each table, which of its ids which of these catalogue rows look up: (table, places in `row`, ids), pairs side by side."""
+        place = torch.arange(len(row), device=row.device)
+        yield self.id, place, torch.where(known, row, 0)
+        if not self.attributes:
+            return
+        for column, table in enumerate(self.fields.tables):
+            yield cast(Table, table), place, self.category.index_select(0, row)[:, column]
+        for column, table in enumerate(self.many):
+            values = self.get_buffer(f"many_{column}").index_select(0, row)  # [M, W]
+            there = torch.arange(values.shape[1], device=row.device) < self.length.index_select(0, row)[:, column, None]
+            yield cast(Table, table), place[:, None].expand_as(values)[there], values[there]
+
     def _mean(self, place: int, table: nn.Module, row: Tensor) -> Tensor:
         """The mean over an item's values of one several-valued attribute: [M, dim]."""
         values = self.get_buffer(f"many_{place}").index_select(0, row)  # [M, W]
@@ -133,6 +147,10 @@ class Ids(nn.Module):
 
     def extend(self, catalogue: Catalogue) -> None:
         """New items have no rows in the table: they are not known."""
+
+    def looked_up(self, row: Tensor, known: Tensor) -> Iterator[tuple[Table, Tensor, Tensor]]:
+        """As that of a catalogue's encoder."""
+        yield self.table, torch.arange(len(row), device=row.device), torch.where(known, row, 0)
 
     def forward(self, row: Tensor, known: Tensor) -> Tensor:
         found: Tensor = self.table(torch.where(known, row, 0))

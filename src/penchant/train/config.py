@@ -26,6 +26,7 @@ class TrainConfig(Config):
     table_rate: float | None = Limits(None, gt=0)  # for embedding tables; None: the same
     weight_decay: float = Limits(0.0, ge=0)  # of dense parameters
     table_l2: float = Limits(0.0, ge=0)  # of embedding tables: table_l2 / 2 times the squares of the rows of a batch
+    mini_batch_aware: float = Limits(0.0, ge=0)  # of items' tables: lambda of DIN's regulariser, divided by how many examples a row is in
     monitor: str | None = None  # the validation metric that says which weights are best; None: the one that the protocol is read by
     patience: int = Limits(2, ge=1)  # validations without a better one before it stops
     valid_every: int | None = Limits(None, ge=1)  # steps between validations; None: an epoch

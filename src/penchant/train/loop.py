@@ -37,6 +37,7 @@ from penchant.models import MODELS, build, find
 from penchant.nn.item import ItemConfig
 from penchant.nn.model import Model
 from penchant.train import checkpoint
+from penchant.train.aware import mini_batch_aware
 from penchant.train.calibrate import calibrate, refuse_uncalibratable
 from penchant.train.config import Judging, RunConfig
 from penchant.train.diagnose import Finding, Patient, Validation, diagnose
@@ -178,7 +179,15 @@ class _Loop:
         self.loss = loss.sized(items=int(data.encoding.catalogue.known.sum()), negatives=config.data.negatives)
         rate = config.train.rate
         self.learns = any(parameter.requires_grad for parameter in model.parameters())
-        self.optimiser = Optimiser(model, rate, config.train.table_rate or rate, config.train.weight_decay, config.train.table_l2)
+        aware = config.train.mini_batch_aware
+        self.optimiser = Optimiser(
+            model,
+            rate,
+            config.train.table_rate or rate,
+            config.train.weight_decay,
+            config.train.table_l2,
+            mini_batch_aware(model, self.loader, aware) if aware else None,
+        )
         self.step, self.judged, self.worse = 0, 0, 0
         self.best: dict[str, Any] | None = None
         self.losses: list[torch.Tensor] = []

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-from typing import Any, cast
+from collections.abc import Iterable, Mapping
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -18,18 +18,19 @@ class RowAdam(torch.optim.Optimizer):
 
     The correction of the moments' bias counts steps, not visits of a row, as the lazy Adam of other libraries does.
 
-    l2: to the gradient of each row w that occurs in a batch, l2 * w is added, once a step however often the row occurs: the gradient
-    of l2 / 2 times the sum of their squares, UNKNOWN's row included. It goes through Adam's moments; the other rows do not shrink.
+    A group's l2: to the gradient of each row w that occurs in a batch, l2 * w is added, once a step however often the row occurs: the
+    gradient of l2 / 2 times the sum of their squares, UNKNOWN's row included. It goes through Adam's moments; the other rows do not
+    shrink. It is a number, or one for each row of the table.
     """
 
     def __init__(
         self,
-        parameters: Iterable[nn.Parameter],
+        parameters: Iterable[nn.Parameter] | Iterable[dict[str, Any]],
         rate: float,
         betas: tuple[float, float] = (0.9, 0.999),
         eps: float = 1e-8,
         *,
-        l2: float = 0.0,
+        l2: float | Tensor = 0.0,
     ) -> None:
         super().__init__(parameters, {"lr": rate, "betas": betas, "eps": eps, "l2": l2})
 
@@ -47,8 +48,7 @@ class RowAdam(torch.optim.Optimizer):
             state["step"] = 0
             state["mean"], state["square"] = torch.zeros_like(parameter), torch.zeros_like(parameter)
         state["step"] += 1
-        if group["l2"]:
-            gradient = gradient.add(parameter.index_select(0, row), alpha=group["l2"])
+        gradient = with_l2(gradient, parameter, row, group["l2"])
         first, second = group["betas"]
         mean = state["mean"].index_select(0, row).lerp_(gradient, 1 - first)
         square = state["square"].index_select(0, row).mul_(second).addcmul_(gradient, gradient, value=1 - second)
@@ -58,6 +58,13 @@ class RowAdam(torch.optim.Optimizer):
         denominator = square.sqrt_().div_(scale).add_(group["eps"])
         rate = group["lr"] / (1 - first ** state["step"])
         parameter.index_add_(0, row, mean.div_(denominator), alpha=-rate)
+
+
+def with_l2(gradient: Tensor, weight: Tensor, row: Tensor, l2: float | Tensor) -> Tensor:
+    """The gradient [n, D] of these rows of a table [V, D] and of l2 / 2 times their squares; l2 is one number or float32 [V]."""
+    if isinstance(l2, Tensor):
+        return gradient + weight.index_select(0, row) * l2.index_select(0, row)[:, None]
+    return gradient.add(weight.index_select(0, row), alpha=l2) if l2 else gradient
 
 
 def rows_of(gradient: Tensor) -> tuple[Tensor, Tensor]:
@@ -78,15 +85,26 @@ def rows_of(gradient: Tensor) -> tuple[Tensor, Tensor]:
 class Optimiser:
     """Both optimisers of a model as one."""
 
-    def __init__(self, model: nn.Module, rate: float, table_rate: float, weight_decay: float = 0.0, table_l2: float = 0.0) -> None:
-        tables = [cast(nn.Parameter, module.weight) for module in model.modules() if isinstance(module, Table)]
-        there = {id(weight) for weight in tables}
+    def __init__(
+        self,
+        model: nn.Module,
+        rate: float,
+        table_rate: float,
+        weight_decay: float = 0.0,
+        table_l2: float = 0.0,
+        row_l2: Mapping[Table, Tensor] | None = None,
+    ) -> None:
+        """row_l2: for some tables float32 [V], what is added to table_l2 for each row."""
+        tables = [module for module in model.modules() if isinstance(module, Table)]
+        there = {id(table.weight) for table in tables}
         dense = [parameter for parameter in model.parameters() if id(parameter) not in there]
         self.parts: list[torch.optim.Optimizer] = []
         if dense:
             self.parts.append(torch.optim.AdamW(dense, lr=rate, weight_decay=weight_decay, fused=True))
         if tables:
-            self.parts.append(RowAdam(tables, table_rate, l2=table_l2))
+            more = row_l2 or {}
+            groups = [{"params": [table.weight], "l2": table_l2 + more[table] if table in more else table_l2} for table in tables]
+            self.parts.append(RowAdam(groups, table_rate))
 
     def zero_grad(self) -> None:
         for part in self.parts:

@@ -1,0 +1,60 @@
+"""Mini-batch aware regularisation (Zhou et al., KDD 2018, section 5.1, eq. 4-7).
+
+    R_m = sum over ids j of alpha_mj / n_j |w_j|^2,   w_j <- w_j - eta (dL/dw_j + lambda alpha_mj / n_j w_j)
+
+alpha_mj is 1 if id j occurs in batch m and else 0, however often it occurs; n_j is in how many examples it does. So what shrinks is
+what a batch looks up, an id of few examples more than one of many, and a step costs what its rows cost, not what the table does.
+The paper's step is that of gradient descent; here the term goes through Adam's moments, as every gradient does.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from penchant.batch import Batch, Segments
+from penchant.data.load import Loader
+from penchant.nn.embedding import Table
+from penchant.nn.item import CatalogueEncoder, Ids
+
+AT_ONCE = 4096  # examples that are counted at a time
+
+
+def mini_batch_aware(model: nn.Module, loader: Loader, strength: float) -> dict[Table, Tensor]:
+    """float32 [V] of each table of items, lambda / n_j; where an id occurs in no example, lambda."""
+    return {table: strength / count.clamp(min=1) for table, count in occurrences(model, loader).items()}
+
+
+def occurrences(model: nn.Module, loader: Loader) -> dict[Table, Tensor]:
+    """float32 [V] of each table of items: in how many examples of the first epoch each id occurs, as a candidate or in the past."""
+    encoders = [module for module in model.modules() if isinstance(module, CatalogueEncoder | Ids)]
+    found: dict[Table, Tensor] = {}
+    for batch in loader.epoch(0, AT_ONCE):
+        batch = batch.to(next(model.parameters()).device)
+        example, place = _met(batch)
+        for encoder in encoders:
+            for table, at, id in encoder.looked_up(batch.row, batch.known):
+                count = found.setdefault(table, torch.zeros(table.num_embeddings, device=batch.row.device))
+                count += _examples(example, place, at, id, table.num_embeddings)
+    return found
+
+
+def _met(batch: Batch) -> tuple[Tensor, Tensor]:
+    """Which example meets which place of Batch.row, each pair once: int64 [n] each."""
+    many = len(batch.row)
+    asked = torch.arange(batch.requests, device=batch.row.device)[:, None] * many + batch.item
+    pair = torch.cat([asked.view(-1), batch.history.events.row * many + batch.history.item])
+    pair = torch.unique(pair)
+    return pair // many, pair % many
+
+
+def _examples(example: Tensor, place: Tensor, at: Tensor, id: Tensor, size: int) -> Tensor:
+    """In how many examples each id of a table occurs, places `at` looking up `id`: float32 [size]."""
+    order = at.argsort(stable=True)
+    length = torch.bincount(at, minlength=int(place.max()) + 1)
+    start = F.pad(length.cumsum(0), (1, 0))
+    kept = Segments.of(length[place].cpu(), id.device)
+    looked = id[order][start[place][kept.row] + kept.position]
+    pair = torch.unique(example[kept.row] * size + looked)
+    return torch.bincount(pair % size, minlength=size).float()
