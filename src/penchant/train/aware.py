@@ -41,11 +41,10 @@ def occurrences(model: nn.Module, loader: Loader) -> dict[Table, Tensor]:
 
 
 def _met(batch: Batch) -> tuple[Tensor, Tensor]:
-    """Which example meets which place of Batch.row, each pair once: int64 [n] each."""
+    """Which example meets which place of Batch.row, as often as it does: int64 [n] each."""
     many = len(batch.row)
     asked = torch.arange(batch.requests, device=batch.row.device)[:, None] * many + batch.item
     pair = torch.cat([asked.view(-1), batch.history.events.row * many + batch.history.item])
-    pair = torch.unique(pair)
     return pair // many, pair % many
 
 
