@@ -158,7 +158,20 @@ def test_the_rate_of_products() -> None:
     assert measure_rate(64, 2) > 1e6
 
 
-@pytest.mark.parametrize("name", ["mf", "pooling"])
+def test_a_model_that_wants_items_not_chosen_gets_them() -> None:
+    data = made(items=7)
+    batch = OurLoop(data, "dien", dim=4).batch(data.requests(0, 200))
+    other = batch.history.other
+    assert other is not None
+    past, drawn = batch.row[batch.history.item], batch.row[other]
+    assert (past != drawn).all()
+    away = torch.bincount((drawn - past) % 7, minlength=7)
+    assert away[0] == 0
+    assert (away[1:] > 0.8 * len(past) / 6).all()
+    assert OurLoop(data, "din", dim=4).batch(data.requests(0, 200)).history.other is None
+
+
+@pytest.mark.parametrize("name", ["mf", "pooling", "dien"])
 def test_other_models(name: str) -> None:
     result = bench_train(**SMALL, model=name, dim=4, batch_size=16, rounds=1, steps=1, threads=1)
     assert result.ours.median > 0

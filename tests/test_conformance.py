@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 from torch.testing import assert_close
 from torch.utils._python_dispatch import TorchDispatchMode
-from trials import BST, DIEN, ETA, SMALL_DIN, Capsules, IaCN, IaCNConfig
+from trials import ETA, SMALL_DIN, Capsules, IaCN, IaCNConfig
 
 from penchant.batch import Batch, History, Segments
 from penchant.conformance.check import ask
@@ -35,6 +35,12 @@ SMALL, SMALL_DEEPFM = ItemConfig(dim=4), DeepFMConfig(hidden=(16, 8))
 SIZES: dict[str, dict[str, Any]] = {
     "pooling": {"head": (16, 8), "profile": 4},
     "din": {"attention": (16, 8), "head": (16, 8), "profile": 4},
+    "dien": {"head": (16, 8), "profile": 4},
+    "dsin": {"heads": 2, "head": (16, 8), "profile": 4},
+    "gru": {"head": (16, 8), "profile": 4},
+    "hrnn": {"head": (16, 8), "profile": 4},
+    "bst": {"heads": 2, "head": (16, 8), "profile": 4},
+    "sasrec": {"heads": 2, "longest": 6, "negatives": 5},
     "ncf": {"layers": (16, 16, 8)},
     "dain": {"tower": (16, 8), "field": 4},
     "wide-deep": {"hidden": (16, 8), "profile": 4, "buckets": 4096},
@@ -65,17 +71,28 @@ MAKE: Mapping[str, Callable[[Encoding], Model]] = {
     "wide-deep crosses": built("wide-deep", crosses=CROSSES, person_id=True),
     "wide-deep no past": built("wide-deep", crosses=CROSSES[:2]),
     "deepfm no past": built("deepfm", past=False),
-    "dien": trial(DIEN),
+    "dien authors": built("dien", evolution="augru_authors", reset="before", attention_score="mlp", auxiliary_score="mlp", past_sum=True),
+    "dien agru": built("dien", evolution="agru", auxiliary_score="mlp", hidden=6),
+    "dien aigru": built("dien", evolution="aigru"),
+    "dsin authors": built("dsin", encoding="sinusoid", attention="authors", interaction="authors", activating="mlp"),
+    "dsin mlp": built("dsin", activating="mlp", places=3, sessions=2),
+    "dsin alone": built("dsin", interaction="none"),
+    "gru after": built("gru", reset="after", hidden=6),
+    "hrnn both": built("hrnn", output="both", reset="after", hidden=6),
+    "hrnn none": built("hrnn", start="none", output="both"),
+    "dien no auxiliary": built("dien", auxiliary=0.0, hidden=6, reset="before"),
+    "bst place": built("bst", position="place", longest=6, heads=3, hidden=5),
+    "sasrec authors": built("sasrec", block="authors", embedding="authors", loss="cross_entropy"),
+    "sasrec sampled": built("sasrec", loss="sampled", blocks=1),
     "capsules": trial(Capsules),
     "eta": trial(ETA),
-    "bst": trial(BST),
     "iacn din": trial(partial(IaCN, model_config=SMALL_DIN)),
     "iacn mf": trial(partial(IaCN, model=MF)),
     "iacn deepfm": trial(partial(IaCN, model=DeepFM, model_config=SMALL_DEEPFM)),
 }
 LEARNED = {"gradients", "sparse tables", "by heart", "same seed", "bfloat16", "no waiting"}  # laws of what has parameters
-FURTHER = [name for name in MAKE if name.startswith(("dien", "iacn"))]  # what has further losses
-EXPLAIN = [name for name in MAKE if name.startswith(("pooling", "din", "dien", "eta", "bst", "iacn din"))]
+FURTHER = [name for name in MAKE if name.startswith(("dien", "sasrec", "iacn")) and name != "dien no auxiliary"]  # what has further losses
+EXPLAIN = [name for name in MAKE if name.startswith(("pooling", "din", "dien", "dsin", "eta", "bst", "sasrec", "iacn din"))]
 EXPLAIN += ["wide-deep", "wide-deep crosses"]
 
 

@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.testing import assert_close
-from trials import AUGRU, noise, route, scale_grad, squash
+from trials import noise, route, scale_grad, squash
 
 from penchant.batch import Batch, Segments, Shown
 from penchant.config import Config
@@ -508,43 +508,6 @@ def all_pairs(encoding: Encoding, names: Sequence[str]) -> Iterator[tuple[int, .
 
 
 # ----------------------------------------------------------------------------------------------------------------- trials
-
-
-@pytest.mark.parametrize(
-    ("say", "golden"),
-    [(0.0, (0.1, -0.2, 0.3)), (0.25, (0.090551, -0.167848, 0.277570)), (1.0, (0.062205, -0.071392, 0.210280))],
-)
-def test_augru_of_the_paper(say: float, golden: tuple[float, ...]) -> None:
-    cell = AUGRU(3, 3)
-    for layer, (first, last) in ((cell.input, (-0.5, 0.5)), (cell.state, (0.4, -0.4))):
-        layer.weight.data = torch.linspace(first, last, 27).view(9, 3)
-        layer.bias.data.zero_()
-    h = cell.step(cell.input(torch.tensor([1, 0.5, -1])), torch.tensor([0.1, -0.2, 0.3]), torch.tensor([say]))
-    assert_close(h, torch.tensor(golden), rtol=0, atol=1e-5)
-
-
-@pytest.mark.parametrize("length", [[4, 0, 7, 2, 0, 5], [0, 0], [3]], ids=str)
-def test_augru_of_a_batch_is_a_loop(length: list[int]) -> None:
-    events, cell = Segments.of(torch.tensor(length)), AUGRU(3, 4)
-    gates, say = torch.randn(events.total, 12), torch.rand(events.total, 2)
-    expected = torch.zeros(len(length), 2, 4)
-    for r, (a, b) in enumerate(zip(events.start[:-1].tolist(), events.start[1:].tolist(), strict=True)):
-        for c in range(2):
-            for t in range(a, b):
-                expected[r, c] = cell.step(gates[t], expected[r, c].clone(), say[t, c])
-    assert_close(cell(events, gates, say), expected)
-
-
-def test_augru_of_full_attention_is_a_gru() -> None:
-    cell, gru = AUGRU(3, 4), nn.GRU(3, 4)
-    reset, keep, new = (part for part in gru.weight_ih_l0.data.chunk(3))
-    reset_h, keep_h, new_h = (part for part in gru.weight_hh_l0.data.chunk(3))
-    cell.input.weight.data, cell.state.weight.data = torch.cat([reset, -keep, new]), torch.cat([reset_h, -keep_h, new_h])
-    sign = torch.cat([torch.ones(4), -torch.ones(4), torch.ones(4)])  # torch's gate says how much to keep
-    cell.input.bias.data, cell.state.bias.data = sign * gru.bias_ih_l0.data, sign * gru.bias_hh_l0.data
-    x = torch.randn(6, 3)
-    events = Segments.of(torch.tensor([6]))
-    assert_close(cell(events, cell.input(x), torch.ones(6, 1))[0], gru(x)[1])
 
 
 @pytest.mark.parametrize(

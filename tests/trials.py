@@ -1,4 +1,4 @@
-"""Small models that try the contract where it is hardest: recurrent, several vectors a person, wrapped, hashed, self-attending.
+"""Small models that try the contract where it is hardest: several vectors a person, wrapped, hashed.
 
 Each is of its paper's shape, no more: what a real one also needs (variants, published settings) is left out.
 """
@@ -10,90 +10,17 @@ from dataclasses import replace
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional as F
 
 from penchant.batch import Batch, History, Memory, Output, Segments, User
 from penchant.config import Config
 from penchant.encoding import Encoding
 from penchant.models.din import DIN, DINConfig
 from penchant.nn.attention import LocalActivation
-from penchant.nn.embedding import Fields, Table
+from penchant.nn.embedding import Fields
 from penchant.nn.item import Ids, ItemEncoder, Widened
 from penchant.nn.mlp import MLP, Head
 from penchant.nn.model import Model
 from penchant.nn.person import Past, Person
-
-# ------------------------------------------------------------------------------------------------------------------- DIEN
-
-
-class AUGRU(nn.Module):
-    """A GRU whose update gate is scaled by attention, reset after the product (Zhou et al., AAAI 2019, eq. 11-12):
-
-    u = a sigmoid(.),  h' = (1 - u) h + u c
-    """
-
-    def __init__(self, dim: int, hidden: int) -> None:
-        super().__init__()
-        self.input, self.state = nn.Linear(dim, 3 * hidden), nn.Linear(hidden, 3 * hidden)
-
-    def step(self, gates: Tensor, h: Tensor, say: Tensor) -> Tensor:
-        """gates = self.input(x) [*, 3H], h [*, H], say [*, 1] -> h' [*, H]."""
-        (reset, update, new), (reset_h, update_h, new_h) = gates.chunk(3, -1), self.state(h).chunk(3, -1)
-        update = say * torch.sigmoid(update + update_h)
-        new = torch.tanh(new + torch.sigmoid(reset + reset_h) * new_h)
-        return (1 - update) * h + update * new
-
-    def forward(self, events: Segments, gates: Tensor, say: Tensor) -> Tensor:
-        """gates [E, 3H], say [E, C] -> the last state [R, C, H]; 0 where there are no events."""
-        going = events.pack(say).batch_sizes.tolist() if events.total else [0]
-        at, h = 0, gates.new_zeros(going[0], say.shape[1], self.state.in_features)
-        if events.total:
-            gates, say = events.pack(gates).data, events.pack(say).data.to(gates.dtype)
-        for n in going:
-            h = torch.cat([self.step(gates[at : at + n, None], h[:n], say[at : at + n, :, None]), h[n:]])
-            at += n
-        return events.last(h)
-
-
-class DIENConfig(Config):
-    hidden: int = 12
-    head: tuple[int, ...] = (16, 8)
-
-
-class DIEN(Model):
-    """past ── GRU ── attention, AUGRU ── head, with a loss that asks the GRU's states for the next item (eq. 6, 8, 11-12)."""
-
-    Config = DIENConfig
-
-    def __init__(self, encoding: Encoding, item: ItemEncoder, config: DIENConfig = DIENConfig()) -> None:
-        super().__init__(encoding, item, config)
-        self.item, hidden = item, config.hidden
-        self.past, self.person = Past(encoding, item.dim), Person(encoding, 4)
-        self.extract, self.evolve = nn.GRU(item.dim, hidden), AUGRU(hidden, hidden)
-        self.relevance = nn.Linear(item.dim, hidden, bias=False)
-        self.next = MLP(hidden + item.dim, (16,), 1, "sigmoid")
-        self.head = Head(self.person.dim, item.dim + hidden, config.head)
-
-    def read(self, items: Tensor, user: User, history: History) -> Memory:
-        events, past = history.events, self.past(items, history)
-        state = events.unpack(self.extract(events.pack(past))[0]) if events.total else past.new_zeros(0, self.extract.hidden_size)
-        return Memory(segments=events, each={"state": state, "gates": self.evolve.input(state)})
-
-    def score(self, items: Tensor, memory: Memory, batch: Batch, *, explain: bool = False) -> Output:
-        events, state, item = memory.segments, memory.each["state"], items[batch.item]
-        say = events.softmax(events.dot(state, self.relevance(item)))  # [E, C]
-        interest = self.evolve(events, memory.each["gates"], say)  # [R, C, H]
-        logit = self.head(self.person(batch), torch.cat([interest.to(item.dtype), item], -1))
-        losses = {"next": self.next_loss(items, state, batch.history)} if self.training and batch.history.other is not None else {}
-        return Output(logit=logit, attention=say if explain else None, losses=losses)
-
-    def next_loss(self, items: Tensor, state: Tensor, history: History) -> Tensor:
-        """The state after an event tells the item of the next from another one; a mean over all that have a next."""
-        later = (history.events.position > 0).float()
-        before = state.roll(1, 0)
-        right, wrong = (self.next(torch.cat([before, items[i]], -1)).squeeze(-1).float() for i in (history.item, history.other))
-        return ((F.softplus(-right) + F.softplus(wrong)) * later).sum() / later.sum().clamp(min=1)
-
 
 # --------------------------------------------------------------------------------------------------------------- capsules
 
@@ -283,62 +210,6 @@ class ETA(Model):
         """say [P, 1] of pairs -> [E, C], nothing for the events that were left out."""
         place = event * candidates + pairs.row % candidates
         return say.new_zeros(events * candidates).index_copy(0, place, say.squeeze(-1)).view(events, candidates).float()
-
-
-# -------------------------------------------------------------------------------------------------------------------- BST
-
-
-class BSTConfig(Config):
-    longest: int = 50
-    heads: int = 2
-    head: tuple[int, ...] = (16, 8)
-
-
-class BST(Model):
-    """One transformer block over [past; candidate], of which the candidate's place goes on (Chen et al., 2019).
-
-    Only that place's query is needed, so keys and values of the past are read once, whatever the candidates.
-    """
-
-    Config = BSTConfig
-
-    def __init__(self, encoding: Encoding, item: ItemEncoder, config: BSTConfig = BSTConfig()) -> None:
-        super().__init__(encoding, item, config)
-        self.item, self.longest, self.heads = item, config.longest, config.heads
-        self.past, self.person = Past(encoding, item.dim), Person(encoding, 4)
-        dim = 8 * config.heads
-        self.enter, self.place = nn.Linear(item.dim, dim), Table(config.longest + 1, dim)  # 0 is the candidate, 1 the last event, ...
-        self.query, self.key, self.value = (nn.Linear(dim, dim, bias=False) for _ in range(3))
-        self.out, self.norm, self.norm2 = nn.Linear(dim, dim), nn.LayerNorm(dim), nn.LayerNorm(dim)
-        self.feed = MLP(dim, (2 * dim,), dim, "relu")
-        self.head = Head(self.person.dim, dim, config.head)
-
-    def read(self, items: Tensor, user: User, history: History) -> Memory:
-        events = history.events
-        age = (events.spread(events.length) - events.position).clamp(max=self.longest)
-        past = self.enter(self.past(items, history)) + self.place(age)
-        return Memory(segments=events, each={"key": self.key(past), "value": self.value(past)})
-
-    def score(self, items: Tensor, memory: Memory, batch: Batch, *, explain: bool = False) -> Output:
-        events, (key, value) = memory.segments, (self.split(memory.each[name]) for name in ("key", "value"))  # [E, h, d]
-        x = self.enter(items[batch.item]) + self.place(batch.item.new_zeros(1))  # [R, C, D]
-        query = self.split(self.query(x)) * key.shape[-1] ** -0.5  # [R, C, h, d]
-        own = (query * self.split(self.key(x))).sum(-1).float()  # [R, C, h]
-        seen = torch.stack([events.dot(key[:, h], query[:, :, h]) for h in range(self.heads)], -1).float()  # [E, C, h]
-        # a softmax over a past and the candidate itself, about the candidate's own logit or the past's greatest
-        row = events.row[:, None, None].expand_as(seen)
-        greatest = own.detach().scatter_reduce(0, row, seen.detach(), "amax")
-        own, seen = (own - greatest).exp(), (seen - events.spread(greatest)).exp()
-        total = own + events.sum(seen)
-        own, seen = own / total, seen / events.spread(total)
-        pooled = torch.stack([events.pool(value[:, h], seen[..., h]) for h in range(self.heads)], 2)  # [R, C, h, d]
-        y = pooled + own[..., None] * self.split(self.value(x))
-        x = self.norm(x + self.out(y.flatten(2)))
-        x = self.norm2(x + self.feed(x))
-        return Output(logit=self.head(self.person(batch), x), attention=seen.mean(-1) if explain else None)
-
-    def split(self, x: Tensor) -> Tensor:
-        return x.unflatten(-1, (self.heads, -1))
 
 
 SMALL_DIN = DINConfig(attention=(16, 8), head=(16, 8), profile=4)

@@ -43,6 +43,7 @@ class Pasts:
     number: Floats  # [E, B]
     length: Ints  # [R]
     other: Ints | None = None  # [E] catalogue rows
+    session: Ints | None = None  # [E] numbers that differ where a column of the log says that a session begins
 
 
 def collate(
@@ -66,6 +67,7 @@ def collate(
         number=_tensor(pasts.number),
         events=Segments.of(_tensor(pasts.length)),
         other=None if pasts.other is None else _tensor(next(rest)),
+        fresh=_tensor(_fresh(encoding, pasts)),
     )
     further = requests.further
     return Batch(
@@ -84,6 +86,21 @@ def collate(
         label=None if requests.label is None else _tensor(requests.label),
         weight=None if requests.weight is None else _tensor(requests.weight),
     )
+
+
+def _fresh(encoding: Encoding, pasts: Pasts) -> Bools:
+    """bool [E], where sessions begin by the schema's rule; what a past begins with begins one."""
+    events = encoding.schema.events
+    new = np.zeros(len(pasts.item), dtype=bool)
+    new[(np.cumsum(pasts.length) - pasts.length)[pasts.length > 0]] = True
+    if events.session_minutes is not None:
+        new[1:] |= np.diff(pasts.time) > events.session_minutes * 60_000
+    if events.session.change is not None:
+        place = encoding.schema.named("item", "category").index(events.session.change)
+        new[1:] |= np.diff(encoding.catalogue.code[pasts.item, place]) != 0
+    if events.session.column is not None and pasts.session is not None:
+        new[1:] |= np.diff(pasts.session) != 0
+    return new
 
 
 def _shown(encoding: Encoding, requests: Requests) -> Shown:

@@ -25,7 +25,7 @@ import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 from penchant.errors import DataError, nearest
-from penchant.schema import MOMENTS, Field, Schema
+from penchant.schema import FALSE, MOMENTS, TRUE, Field, Schema, Sessions
 
 Ints = NDArray[np.int64]
 Floats = NDArray[np.float32]
@@ -191,6 +191,18 @@ class Encoding:
             out[:, place] = DERIVED[name](local, time, first)
         return out
 
+    def sessions(self, raw: Sequence[Any]) -> Ints | None:
+        """int64 [n], as a Log has it: of one person's events, what each says of its session as numbers that grow where one begins.
+
+        raw: the name of each event's session, or whether it begins one, as the schema asks; None where the schema has neither.
+        """
+        rule = self.schema.events.session
+        if rule.column is None:
+            return None
+        names: dict[str, int] = {"": 0}  # of no session that is named
+        said = [_truth(value) if rule.begins is not None else names.setdefault(_name(value), len(names)) for value in raw]
+        return np.cumsum(begun(np.array(said, dtype=np.int64), rule))
+
     def items(self, raw: Mapping[str, Sequence[Any]], rows: int) -> tuple[Ints, tuple[Ints, ...], Ints, Floats, tuple[Floats, ...]]:
         """The attributes of items as the catalogue's `code`, `many`, `length`, `number`, `vector`."""
         return (self.codes("item", raw, rows), *self._many(raw, rows), self.scaled("item", raw, rows), self._vectors(raw, rows))
@@ -254,6 +266,37 @@ class Encoding:
             vector=tuple(np.concatenate(pair) for pair in zip(old.vector, vector, strict=True)),
         )
         return replace(self, catalogue=catalogue)
+
+
+def begun(said: Ints, sessions: Sessions, before: int | None = None) -> Bools:
+    """bool [n], where sessions begin by what a column says of events that follow each other: a session's code, or whether one begins.
+
+    before: what it says of the event before these; None: there is none.
+    """
+    new: Bools
+    if sessions.begins is not None:
+        new = said != 0
+    else:
+        new = np.ones(len(said), dtype=bool)
+        new[1:] = said[1:] != said[:-1]
+        new[:1] = said[:1] != before
+    if before is None:
+        new[:1] = True
+    return new
+
+
+def _name(raw: Any) -> str:
+    """The name of a session; "" where none is named."""
+    name = "" if raw is None else text(raw)
+    return name if name.strip(" ") else ""
+
+
+def _truth(raw: Any) -> bool:
+    """Whether a value says true. Raises DataError for what says neither true nor false."""
+    word = _name(raw).strip(" ").lower()
+    if word and word not in TRUE + FALSE:
+        raise DataError(f"an event's session is {raw!r}; whether one begins there was wanted: {', '.join(TRUE + FALSE)}, or nothing.")
+    return word in TRUE
 
 
 def text(value: Any) -> str:

@@ -15,6 +15,9 @@ class Event:
     item: str | int
     time: int | datetime  # unix milliseconds, or a moment (UTC where it names no zone)
     action: Mapping[str, Any] = field(default_factory=dict)  # what else is known of it, by the schema's names: {"rating": 5}
+    session: str | int | bool | None = (
+        None  # its session's name, or whether one began with it or since the event before it, as the schema asks
+    )
 
 
 @dataclass(frozen=True, kw_only=True)

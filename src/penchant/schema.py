@@ -18,6 +18,11 @@ A schema is a TOML file beside the raw files (or a dict):
     file = "sessions.parquet"
     on = "session_id"
 
+    [events.session]                              # any of these begins a session; left out: a gap of more than 30 minutes
+    minutes = 30                                  # a longer gap than this to the event before
+    change = "genre"                              # another value of this item field than that of the event before
+    id = "session_id"                             # another value of this column; or begins: a column that says true where one begins
+
     [events.impressions]                          # the rows are what requests showed, clicked or not
     request = "request_id"                        # left out: rows of one person and time are one request
     shown = { position = {}, price = { kind = "number" } }              # of showing this item then
@@ -26,7 +31,7 @@ A schema is a TOML file beside the raw files (or a dict):
     file = "items.csv"
     key = "item_id"
     title = "title"
-    fields = { genre = { kind = "categories" }, year = { kind = "number" }, text = { kind = "vector" } }
+    fields = { genre = {}, tags = { kind = "categories" }, year = { kind = "number" }, text = { kind = "vector" } }
 
     [users]                                       # one row a person
     file = "users.csv"
@@ -45,11 +50,14 @@ from pydantic import AfterValidator, model_validator
 from pydantic import Field as Limits
 
 from penchant.config import Config, read
-from penchant.errors import SchemaError
+from penchant.errors import ConfigError, SchemaError, nearest
 
 # How many values each derived context has. Tenure: 0, 1, 2 to 3, 4 to 7, ... days since a person's first event.
 MOMENTS = {"hour": 24, "weekday": 7, "month": 12, "tenure": 14}
 Moment = Literal["hour", "weekday", "month", "tenure"]
+
+GAP = 30.0  # minutes: what begins a session where nothing else is said to
+TRUE, FALSE = ("1", "true", "yes"), ("0", "false", "no")  # what a column says that tells where sessions begin
 
 Tie = Literal["order", "strict"]  # a past holds what came before in (time, source row), or only events of earlier times
 Group = Literal["item", "user", "action", "context", "shown"]
@@ -125,6 +133,26 @@ class Impressions(Config):
     shown: dict[str, Field] = {}  # facts of showing an item then: its position, its price
 
 
+class Sessions(Config):
+    """Where one sitting ends and the next begins: whatever is given here begins one. Nothing given: a gap of more than 30 minutes."""
+
+    minutes: float | None = Limits(None, gt=0, allow_inf_nan=False)  # a longer gap to the event before; None: gaps begin none
+    change: str | None = None  # an item field of one category: another value than that of the event before
+    id: str | None = None  # a column that names the session: another value than in the event before
+    begins: str | None = None  # a column that says true where a session begins
+
+    @model_validator(mode="after")
+    def _consistent(self) -> Sessions:
+        if self.id is not None and self.begins is not None:
+            raise ValueError("id and begins both name a column that says where sessions begin; one of them was wanted")
+        return self
+
+    @property
+    def column(self) -> str | None:
+        """The column of the events that says where sessions begin, if there is one."""
+        return self.begins if self.id is None else self.id
+
+
 class Events(Table):
     """One row an event, or one row an item shown."""
 
@@ -141,7 +169,14 @@ class Events(Table):
     split: str | None = None  # a column that says train, valid or test
     duplicates: Literal["keep", "drop"] = "keep"  # rows of the same person, item and time as an earlier one (and the same label)
     joins: dict[str, Join] = {}
+    session: Sessions = Sessions()
     impressions: Impressions | None = None
+
+    @property
+    def session_minutes(self) -> float | None:
+        """The longest gap within a session, the default being understood; None: gaps begin none."""
+        unsaid = self.session == Sessions() and self.time.unit != "rows"
+        return GAP if unsaid else self.session.minutes
 
     @property
     def past_is_positive(self) -> bool:
@@ -196,7 +231,37 @@ class Schema(Config):
             raise ValueError(f"events.moment asks for {events.moment[0]!r}, but with events.time.unit 'rows' no time is known.")
         if events.time.unit == "rows" and events.impressions and not events.impressions.request:
             raise ValueError("events.impressions needs a request column, because with events.time.unit 'rows' no time is known.")
+        if fault := self._fault_of(events.session, "events.session"):
+            raise ValueError(fault)
         return self
+
+    def _fault_of(self, sessions: Sessions, said: str) -> str | None:
+        """What sessions ask for that this schema does not have."""
+        if sessions.minutes is not None and self.events.time.unit == "rows":
+            return f"{said}.minutes is {sessions.minutes:g}, but with events.time.unit 'rows' no time is known."
+        there = self.named("item", "category")
+        if sessions.change is not None and sessions.change not in there:
+            has = ", ".join(there) or "none"
+            return (
+                f"{said}.change is {sessions.change!r}, no item field of kind 'category'; there is {has}.{nearest(sessions.change, there)}"
+            )
+        return None
+
+    def with_sessions(self, sessions: Sessions, *, where: str) -> Schema:
+        """This schema with other sessions in place of its own, such as a Log that was prepared by this one can have.
+
+        where: how messages name who asks. Raises ConfigError for a column that this schema does not have sessions by, which a Log
+        would have to be prepared for, and for what contradicts its other keys.
+        """
+        own = self.events.session
+        columns = {"id": (sessions.id, own.id), "begins": (sessions.begins, own.begins)}
+        has = ", ".join(f"{key} = {there!r}" for key, (_, there) in columns.items() if there is not None) or "no such column"
+        for key, (asked, there) in columns.items():
+            if asked is not None and asked != there:
+                raise ConfigError(f"{where}: sessions.{key} is {asked!r}, but the Log was prepared with {has} in events.session.")
+        if fault := self._fault_of(sessions, "sessions"):
+            raise ConfigError(f"{where}: {fault}")
+        return self.model_copy(update={"events": self.events.model_copy(update={"session": sessions})})
 
     def fields(self) -> Iterator[tuple[Group, str, Field]]:
         """(group, name, field) of every declared field, groups being item, user, action, context and shown."""

@@ -46,7 +46,7 @@ class Scored:
     past: int  # events that were looked at: at most as many as the model keeps
     unknown_user: bool
     unknown_items: tuple[str, ...]  # candidates and events not in the catalogue, or without training rows
-    unknown_values: tuple[str, ...]  # fields of which a value was absent or never seen: "user.town", "action.rating"
+    unknown_values: tuple[str, ...]  # fields of which a value was absent or never seen: "user.town", "action.rating"; "session", of events
     probability: NDArray[np.float64] | None = None  # [C] of being chosen when shown; None: the bundle is not calibrated
     reasons: tuple[tuple[Reason, ...], ...] = ()  # [C] the events that spoke most for each, when asked for
 
@@ -225,12 +225,15 @@ class Scorer:
             action=codes["action"],
             number=numbers["action"],
             length=np.array([len(past)]),
+            session=encoding.sessions([event.session for event in past]),
         )
         unknown: list[str] = []
         for group in raws:
             named = [*encoding.schema.named(group, "category"), *encoding.schema.named(group, "number")]
             absent = np.concatenate([(codes[group] == 0).any(0), (numbers[group][:, 1::2] > 0).any(0)])
             unknown += [f"{group}.{name}" for name, one in zip(named, absent.tolist(), strict=True) if one]
+        if encoding.schema.events.session.column is not None and any(event.session is None for event in past):
+            unknown.append("session")
         return collate(encoding, requests, pasts), tuple(unknown)
 
     def _refuse_unknown_fields(self, group: str, given: Mapping[str, Any]) -> None:

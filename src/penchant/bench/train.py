@@ -136,6 +136,7 @@ class OurLoop:
         if not any(parameter.requires_grad for parameter in self.model.parameters()):
             raise ConfigError(f"bench train: model {name!r} learns nothing; name one that does.")
         self.optimiser = Optimiser(self.model, RATE, RATE)
+        self.other = _others(made) if self.model.wants.others else None
 
     def batch(self, request: Ints) -> Batch:
         made = self.made
@@ -155,6 +156,7 @@ class OurLoop:
             action=np.zeros((len(past), 0), np.int64),
             number=np.zeros((len(past), 0), np.float32),
             length=length,
+            other=None if self.other is None else self.other[past],
         )
         return collate(made.encoding, requests, pasts)
 
@@ -166,6 +168,13 @@ class OurLoop:
         loss.backward()  # type: ignore[no-untyped-call]
         self.optimiser.step()
         return loss.detach()
+
+
+def _others(made: Made) -> Ints:
+    """int64 [E] of each event an item that it is not of, any with the same chance; drawn once, so that drawing is no part of a step."""
+    items = made.encoding.catalogue.size - 1
+    drawn: Ints = np.random.default_rng(0).integers(1, max(items, 2), len(made.event))
+    return 1 + (made.event - 1 + drawn) % items
 
 
 def count_flops(step: Callable[[], object]) -> int:

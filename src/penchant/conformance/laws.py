@@ -27,9 +27,11 @@ from penchant.data.encoded import EncodedLog
 from penchant.data.load import Loader
 from penchant.encoding import Encoding, Ints
 from penchant.metrics import auc
+from penchant.nn.attention import LocalActivation, Projected
 from penchant.nn.dice import Dice
 from penchant.nn.embedding import Table
 from penchant.nn.model import Model, score_in_chunks
+from penchant.nn.recurrent import Cell
 from penchant.train.loss import BCE, total
 from penchant.train.optimiser import Optimiser
 
@@ -57,7 +59,7 @@ class Subject:
     explains: bool = False  # whether it has to say what each event's say is
 
     def make(self, *, large: bool = True, seed: int = 1) -> Model:
-        """A new one, in training mode; `large`: with tables of deviation 1 and Dice with a leak."""
+        """A new one, in training mode; `large`: as `enlarge` has it."""
         torch.manual_seed(seed)
         model: Model = self.build(self.loader.data.encoding)  # type: ignore[assignment]  # any module of the contract
         return enlarge(model) if large else model
@@ -527,7 +529,7 @@ def answer(model: Model, batch: Batch, *, explain: bool = False) -> Output:
 
 
 def enlarge(model: Model) -> Model:
-    """Tables of deviation 1 and Dice with a leak."""
+    """Tables of deviation 1, Dice with a leak, and steep units where sigmoids on sigmoids would let hardly a gradient through."""
     with torch.no_grad():
         for part in model.modules():
             if isinstance(part, nn.Embedding):
@@ -536,7 +538,14 @@ def enlarge(model: Model) -> Model:
                     part.weight[part.padding_idx] = 0
             if isinstance(part, Dice):
                 part.alpha.fill_(0.2)
+        steep = [part for part in model.modules() if isinstance(part, Cell | Projected | nn.LSTM) or _of_sigmoids(part)]
+        for parameter in dict.fromkeys(parameter for part in steep for parameter in part.parameters()):  # once, where one is in another
+            parameter.mul_(4)
     return model
+
+
+def _of_sigmoids(part: nn.Module) -> bool:
+    return isinstance(part, LocalActivation) and isinstance(part.activation, nn.Sigmoid)
 
 
 def items_of(model: Model, batch: Batch) -> Tensor:

@@ -10,6 +10,7 @@ from penchant.data.fit import attributes, refuse_other_kinds, remap
 from penchant.data.log import Log
 from penchant.data.negatives import Seen
 from penchant.encoding import Bools, Encoding, Floats, Ints
+from penchant.errors import DataError
 from penchant.schema import Tie
 
 
@@ -22,6 +23,8 @@ class EncodedLog:
     def __init__(self, log: Log, encoding: Encoding, hidden: Bools | None = None) -> None:
         self.log, self.encoding, self.hidden, schema = log, encoding, hidden, encoding.schema
         refuse_other_kinds(log, schema)
+        if (column := schema.events.session.column) is not None and "session" not in log.events:
+            raise DataError(f"{log.folder}: sessions are by column {column!r} here, which this Log was prepared without; prepare it anew.")
         self.item: Ints = encoding.catalogue.items.encode(log.items.column("id"))  # [I] the catalogue row of each item of the Log
         codes, self.user_number = attributes(log, "user", schema, encoding.vocabularies, encoding.scales)
         self.user: Ints = np.concatenate([encoding.users.encode(log.users.column("id"))[:, None], codes], axis=1)  # [U, 1 + F]
@@ -49,6 +52,10 @@ class EncodedLog:
         there = [self.log.events[name][position] if name in self.log.events else missing for name in names]
         parts = [self.encoding.scales[name].encode(column) for name, column in zip(names, there, strict=True)]
         return np.concatenate(parts, axis=-1) if parts else np.zeros((*position.shape, 0), np.float32)
+
+    def session(self, position: Ints) -> Ints | None:
+        """int64 [*] of events [*], where the schema has sessions by a column: numbers that differ where one begins."""
+        return self.log.events["session"][position] if self.encoding.schema.events.session.column is not None else None
 
     def context(self, position: Ints, time: Ints) -> Ints:
         """int64 [n, X] the moments of requests."""

@@ -200,6 +200,7 @@ class Loader:
             number=data.numbers("action", past),
             length=length,
             other=other,
+            session=data.session(past),
         )
         marked = None if epoch is None else partial(self._marked, epoch)
         return collate(data.encoding, requests, pasts, marked=marked, catalogue=self.catalogue)

@@ -3,7 +3,9 @@
     events.arrow   one row an event: item, time, source row, fields, and where  sorted by (user, time, source row)
                    the schema has them label, value (of the label's column, 0
                    to 1), weight, split (place in PARTS), request (source row
-                   of its first event: those of one request stand together)
+                   of its first event: those of one request stand together),
+                   session (a count that grows where one begins, by a column:
+                   what is left out of a past hides no beginning)
     users.arrow    one row a person: id, where their events end, profile       sorted by id
     items.arrow    one row an item: id, title, attributes                      sorted by id
     values.arrow   one row a categorical field: the text of its values, sorted

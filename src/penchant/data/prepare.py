@@ -35,9 +35,9 @@ from penchant.config import dump
 from penchant.data import read
 from penchant.data.log import KIND, PARTS, VERSION, Log, open_log
 from penchant.data.read import BadRows, Reading, Rows, Skipped, literal, quoted
-from penchant.encoding import words_of
+from penchant.encoding import begun, words_of
 from penchant.errors import ConfigError, DataError, DiskError
-from penchant.schema import Field, Items, Join, Label, Schema, Users, read_schema
+from penchant.schema import FALSE, TRUE, Field, Items, Join, Label, Schema, Sessions, Users, read_schema
 
 Connection = duckdb.DuckDBPyConnection
 
@@ -152,6 +152,7 @@ def _read_events(connection: Connection, schema: Schema, source: Path, reading: 
     wanted |= {"label": events.label.column} if events.label else {}
     wanted |= {"weight": events.weight} if events.weight else {}
     wanted |= {"split": events.split} if events.split else {}
+    wanted |= {} if events.session.column is None else {"session": events.session.column}
     wanted |= {"request": events.impressions.request} if events.impressions and events.impressions.request else {}
     wanted |= {name: read.text_of(field, name.split(".", 1)[1]) for name, field in fields.items()}
     joined = {here: (join, column) for here, join, column in read.names_of_joins(wanted, events.joins)}
@@ -181,6 +182,9 @@ def _read_events(connection: Connection, schema: Schema, source: Path, reading: 
         read.refuse(rows, "weight", "weight::FLOAT < 0", "is negative")
     if events.split:
         read.need_one_of(rows, "split", PARTS)
+    if events.session.begins is not None:
+        known = ", ".join(map(literal, ("", *TRUE, *FALSE)))
+        read.refuse(rows, "session", f"lower(trim(session)) NOT IN ({known})", f"is none of {', '.join(TRUE + FALSE)}, and not empty,")
     if label:
         _refuse_no_positives(rows, label)
     if events.impressions:
@@ -359,6 +363,14 @@ def _write_events(connection: Connection, schema: Schema, draft: Path, spill: Pa
         chosen["weight"] = "e.weight::FLOAT"
     if events.split:
         chosen["split"] = f"list_position({[*PARTS]!r}, trim(e.split))::INTEGER - 1"
+    if events.session.begins is not None:
+        chosen["session"] = f"coalesce(lower(trim(e.session)) IN ({', '.join(map(literal, TRUE))}), false)::BIGINT"
+    elif events.session.id is not None:
+        connection.execute(
+            """CREATE TABLE session_code AS SELECT session, row_number() OVER () AS code
+               FROM (SELECT DISTINCT session FROM events WHERE trim(session) != '')"""
+        )
+        chosen["session"], joins = "coalesce(s.code, 0)::BIGINT", " LEFT JOIN session_code s ON s.session = e.session"
     for place, (group, name, field) in enumerate((g, n, f) for g, n, f in schema.fields() if g in OF_EVENTS):
         whole = f"{group}.{name}"
         if field.kind == "number":
@@ -373,9 +385,12 @@ def _write_events(connection: Connection, schema: Schema, draft: Path, spill: Pa
             ORDER BY {order}) TO {literal(str(sorted_rows))} (FORMAT parquet)"""
     )
     columns = _stream(sorted_rows, spill)
+    found = connection.execute("SELECT sum(events) OVER (ORDER BY code) AS e FROM user_code ORDER BY code").fetchnumpy()["e"]
+    end = found.astype(np.int64)
+    if events.session.column is not None:
+        _count_sessions(columns, events.session, end)
     columns.write(draft / "events.arrow")
-    end = connection.execute("SELECT sum(events) OVER (ORDER BY code) AS e FROM user_code ORDER BY code").fetchnumpy()["e"]
-    return columns.rows, _repeated(columns, end.astype(np.int64))
+    return columns.rows, _repeated(columns, end)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -424,6 +439,20 @@ class _Slices:
 
     def flush(self) -> None:
         self.file.flush()
+
+
+def _count_sessions(columns: _Columns, sessions: Sessions, end: NDArray[np.int64]) -> None:
+    """What the column `session` says of each event, made the number of sessions that began before or with it, in the whole Log."""
+    said, before, count = columns.values["session"], None, 0
+    for begin in range(0, columns.rows, PART):  # a part at a time
+        part = said[begin : begin + PART]
+        new = begun(part, sessions, before)
+        first, last = np.searchsorted(end, [begin, begin + len(part)])
+        new[end[first:last] - begin] = True  # where the next person's events begin
+        before = int(part[-1])
+        part[:] = count + np.cumsum(new)
+        count = int(part[-1])
+        columns.release()
 
 
 def _repeated(columns: _Columns, end: NDArray[np.int64]) -> int:

@@ -45,11 +45,26 @@ def _request(log: Log, user: int, past: Ints, *, time: int, context: dict[str, A
         past = past[log.positive[past]]
     ids = log.items.column("id")
     events = [
-        Event(item=ids[int(log.events["item"][at])].as_py(), time=int(log.events["time"][at]), action=_event(log, "action", at))
-        for at in past
+        Event(
+            item=ids[int(log.events["item"][at])].as_py(),
+            time=int(log.events["time"][at]),
+            action=_event(log, "action", at),
+            session=session,
+        )
+        for at, session in zip(past, _sessions(log, past), strict=True)
     ]
     profile = {name: _value(log, f"user.{name}", log.users.column(f"user.{name}")[user].as_py()) for name in _names(log, "user")}
     return Request(time=time, user=log.users.column("id")[user].as_py(), profile=profile, past=events, context=context, first_seen=first)
+
+
+def _sessions(log: Log, past: Ints) -> list[int] | list[bool] | list[None]:
+    """What a shop would say of the session of each event; the numbers of a Log are as good as names."""
+    if "session" not in log.events:
+        return [None] * len(past)
+    numbers: list[int] = log.events["session"][past].tolist()
+    if log.schema.events.session.id is not None:
+        return numbers
+    return [at == 0 or numbers[at - 1] != number for at, number in enumerate(numbers)]
 
 
 def _event(log: Log, group: str, position: int) -> dict[str, Any]:

@@ -8,13 +8,19 @@ from typing import Any
 from penchant.config import validate
 from penchant.encoding import Encoding
 from penchant.errors import unknown_name
+from penchant.models.bst import BST
 from penchant.models.dain import DAIN
 from penchant.models.deepfm import DeepFM
+from penchant.models.dien import DIEN
 from penchant.models.din import DIN
+from penchant.models.dsin import DSIN
+from penchant.models.gru import Recurrent
+from penchant.models.hrnn import HRNN
 from penchant.models.mf import MF
 from penchant.models.ncf import NCF
 from penchant.models.pooling import Pooling
 from penchant.models.popularity import Popularity
+from penchant.models.sasrec import SASRec
 from penchant.models.wide_deep import WideDeep
 from penchant.nn.item import ItemConfig, item_encoder
 from penchant.nn.model import Model
@@ -28,6 +34,12 @@ MODELS: dict[str, type[Model]] = {
     "deepfm": DeepFM,
     "pooling": Pooling,
     "din": DIN,
+    "dien": DIEN,
+    "dsin": DSIN,
+    "gru": Recurrent,
+    "hrnn": HRNN,
+    "bst": BST,
+    "sasrec": SASRec,
 }
 
 

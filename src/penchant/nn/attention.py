@@ -232,7 +232,7 @@ class MultiHead(nn.Module):
         return out, say
 
     def split(self, x: Tensor) -> Tensor:
-        return x.view(*x.shape[:-1], self.heads, -1)
+        return x.view(*x.shape[:-1], self.heads, x.shape[-1] // self.heads)
 
 
 def softmax_with_own(logit: Tensor, own: Tensor, events: Segments) -> tuple[Tensor, Tensor]:
@@ -269,16 +269,18 @@ class SelfAttention(nn.Module):
         super().__init__()
         if dim % heads:
             raise ValueError(f"{heads} heads share a width of {dim}, which is no multiple of it.")
-        self.heads, self.causal, self.blind, self.dropout = heads, causal, blind, dropout
+        self.heads, self.causal, self.blind = heads, causal, blind
+        self.dropout = nn.Dropout(dropout)  # of the weights; a module, so that it can be switched off as any other
         self.scale = scale or (dim // heads) ** 0.5
         self.query, self.key, self.value = (nn.Linear(dim, dim, bias=False) for _ in range(3))
         self.out = nn.Linear(dim, dim) if out else None
 
-    def forward(self, x: Tensor, things: Segments) -> Tensor:
+    def forward(self, x: Tensor, things: Segments, seen: Tensor | None = None) -> Tensor:
+        """seen [N, dim]: what keys and values are made of, where that is not what queries are made of."""
         if not things.total:
             return x
-        query, key, value = self.split(x, things)
-        dropout = self.dropout if self.training else 0.0
+        query, key, value = self.split(x, things, seen)
+        dropout = self.dropout.p if self.dropout.training else 0.0
         y = F.scaled_dot_product_attention(query, key, value, self.allowed(things), dropout, scale=1 / self.scale)
         y = things.unpad(y.transpose(1, 2).flatten(2))
         return y if self.out is None else self.out(y)
@@ -292,9 +294,23 @@ class SelfAttention(nn.Module):
         say = logit.masked_fill(~self.allowed(things), -torch.inf).softmax(-1)
         return things.unpad(say.permute(0, 2, 3, 1))
 
-    def split(self, x: Tensor, things: Segments) -> tuple[Tensor, Tensor, Tensor]:
+    def say_on_last(self, x: Tensor, things: Segments, seen: Tensor | None = None) -> Tensor:
+        """Of these weights those of each owner's last thing: float32 [N, H], of each thing its say on the last. Not where it is blind.
+
+        k q = (W_K x) q = x (W_K' q), so that one product an owner takes the place of one a thing.
+        """
+        if not things.total:
+            return x.new_zeros(0, self.heads)
+        last = F.pad(x, (0, 0, 1, 0)).index_select(0, things.start[1:])  # of an owner without things, another's that nothing looks at
+        query = self.query(last).view(things.owners, self.heads, -1) / self.scale  # [R, H, d]
+        key = self.key.weight.view(self.heads, -1, x.shape[1])  # [H, d, dim]
+        query = torch.einsum("rhd,hdi->rhi", query, key.to(query.dtype))
+        return things.softmax(things.dot(x if seen is None else seen, query.to(x.dtype)))
+
+    def split(self, x: Tensor, things: Segments, seen: Tensor | None = None) -> tuple[Tensor, Tensor, Tensor]:
         """Queries, keys and values, [R, H, longest, d] each."""
-        made = torch.cat([self.query(x), self.key(x), self.value(x)], -1)  # [N, 3 dim]
+        seen = x if seen is None else seen
+        made = torch.cat([self.query(x), self.key(seen), self.value(seen)], -1)  # [N, 3 dim]
         padded = things.pad(made)
         query, key, value = padded.view(*padded.shape[:2], 3, self.heads, -1).permute(2, 0, 3, 1, 4)
         return query, key, value

@@ -11,12 +11,13 @@ from torch import Tensor, nn
 
 from penchant.nn.dice import Dice
 
-Activation = Literal["dice", "prelu", "relu", "sigmoid"]
+Activation = Literal["dice", "prelu", "relu", "leaky_relu", "sigmoid"]
 
 ACTIVATIONS: Mapping[str, Callable[[int], nn.Module]] = {
     "dice": Dice,
     "prelu": lambda dim: PReLU(dim),
     "relu": lambda dim: nn.ReLU(),
+    "leaky_relu": lambda dim: nn.LeakyReLU(),
     "sigmoid": lambda dim: nn.Sigmoid(),
 }
 

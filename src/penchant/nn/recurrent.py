@@ -50,7 +50,7 @@ class Cell(nn.Module):
     def last(self, things: Segments, gates: Tensor, some: Tensor | None, all_of: Tensor | None) -> Tensor:
         """gates [N, 3 H] or [N, C, 3 H]; v = some + all_of u, [N, C] each -> the last state [R, C, H], 0 of an owner with nothing."""
         if not things.total:
-            columns = 1 if some is None else some.shape[1]
+            columns = some.shape[1] if some is not None else gates.shape[1] if gates.dim() == 3 else 1
             return gates.new_zeros(things.owners, columns, self.hidden)
         order, going = things.steps
         gates = gates.index_select(0, order)
@@ -62,7 +62,9 @@ class Cell(nn.Module):
         """The state after each step [N, C, H], float32. All in step-major order; first: [going[0], C, H], zeros otherwise."""
         with torch.autocast(gates.device.type, enabled=False):
             wanted = [None if v is None else v.float() for v in (gates, some, all_of, first)]
-            states: Tensor = _Recurrence.apply(*wanted, self.state.weight, self.offset, going, self.reset)  # type: ignore[no-untyped-call]
+            wanted += [self.state.weight, self.offset]
+            keep = torch.is_grad_enabled() and any(v is not None and v.requires_grad for v in wanted)  # inside, nobody could tell
+            states: Tensor = _Recurrence.apply(*wanted, going, self.reset, keep)  # type: ignore[no-untyped-call]
         return states
 
 
@@ -113,11 +115,11 @@ class _Recurrence(torch.autograd.Function):
         offset: Tensor | None,
         going: tuple[int, ...],
         reset: Reset,
+        keep: bool,
     ) -> Tensor:
         things, columns, hidden = gates.shape[0], gates.shape[1], weight.shape[1]
         if some is not None:
             columns = some.shape[1]
-        keep = any(ctx.needs_input_grad)
         states = gates.new_empty(things, columns, hidden)
         saved = gates.new_empty(things if keep else going[0], columns, 4, hidden)  # r, u, c, and U_c h + d or r o h
         h = gates.new_zeros(going[0], columns, hidden) if first is None else first
@@ -221,4 +223,4 @@ class _Recurrence(torch.autograd.Function):
             to_x = to_x.sum(1, keepdim=True)
         to_first = None if first is None else torch.cat([back, gradient.new_zeros(first.shape[0] - back.shape[0], columns, hidden)])
         to_offset = inner.sum(0) if ctx.has_offset else None
-        return to_x, to_some, to_all, to_first, to_weight, to_offset, None, None
+        return to_x, to_some, to_all, to_first, to_weight, to_offset, None, None, None

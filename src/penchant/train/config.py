@@ -15,6 +15,7 @@ from penchant.evaluate.judged import parse_metric
 from penchant.evaluate.protocol import Protocol, find_protocol
 from penchant.models import find
 from penchant.nn.item import ItemConfig
+from penchant.schema import Sessions
 
 
 class TrainConfig(Config):
@@ -53,6 +54,7 @@ class RunConfig(Config):
     seed: int = 0
     protocol: str | None = None  # what validations judge by, in PROTOCOLS; None: loo-99, or last-99 of another split than leave-last-out
     split: SplitConfig | None = None  # None: what the protocol is of
+    sessions: Sessions | None = None  # in place of those of the Log's schema; a column that it was not prepared with is refused
     data: LoadConfig = LoadConfig()
     model: dict[str, Any] = {"name": "din"}  # a name in MODELS, and that model's own keys
     start: tuple[str, ...] = ()  # bundles whose weights it starts from: one of the same model; of ncf one of each half

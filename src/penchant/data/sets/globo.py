@@ -12,7 +12,7 @@ from pathlib import Path
 
 from penchant.data.sets.public import Counts, Form, Found, Laid, Page, PublicSet, RawFile
 from penchant.data.sets.tables import link
-from penchant.schema import Events, Field, Schema, Time
+from penchant.schema import Events, Field, Schema, Sessions, Time
 
 ZIPPED, PLAIN = "clicks/clicks_hour_*.csv.gz", "clicks/clicks_hour_*.csv"
 PLACE = "https://www.kaggle.com/datasets/gspmoreira/news-portal-user-interactions-by-globocom"
@@ -29,6 +29,7 @@ def schema(file: str) -> Schema:
             time=Time(column="click_timestamp", unit="ms"),
             zone="America/Sao_Paulo",
             moment=("hour", "weekday"),
+            session=Sessions(id="session_id"),
             context={
                 "environment": Field(column="click_environment"),
                 "device": Field(column="click_deviceGroup"),
