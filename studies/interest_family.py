@@ -8,7 +8,9 @@ Three markets of each kind. The models of a market have the same budget and lear
 are judged by how they order what later requests showed (split by time, protocol "impressions"), paired over all people of the three
 markets.
 
-    python studies/interest_family.py OUT [MODEL ...]      # din, dien, dsin; prints one JSON object
+`din` weighs events by a softmax here; in the steady market also without, as its paper has it.
+
+    python studies/interest_family.py OUT [KIND ...]      # about forty minutes on one core; prints one JSON object
 """
 
 from __future__ import annotations
@@ -46,6 +48,13 @@ MARKETS: dict[str, dict[str, Any]] = {
     "drifting": {"drift": 0.5, "stage": 8.0, "context": 0.0},
     "sessions": {"drift": 0.0, "session": 8.0, "context": 0.0},
 }
+MODELS: dict[str, dict[str, Any]] = {
+    "din": {"name": "din", "normalize": "softmax"},
+    "din, no softmax": {"name": "din"},
+    "dien": {"name": "dien"},
+    "dsin": {"name": "dsin"},
+}
+ASKED = {"steady": ["din", "din, no softmax"], "drifting": ["din", "dien"], "sessions": ["din", "dsin"]}
 RUN: dict[str, Any] = {
     "split": {"name": "time"},
     "protocol": "impressions",
@@ -67,7 +76,7 @@ def market(folder: Path, kind: str, seed: int) -> Log:
 def learned(folder: Path, log: Log, model: str, seed: int) -> tuple[Bundle, Judged]:
     """A model trained on it where it is not there, and judged."""
     if not (folder / model / "bundle").exists():
-        fit(read(RunConfig, {**RUN, "log": str(log.folder), "seed": seed, "model": {"name": model}}), folder / model, log=log)
+        fit(read(RunConfig, {**RUN, "log": str(log.folder), "seed": seed, "model": MODELS[model]}), folder / model, log=log)
     bundle = load_bundle(folder / model / "bundle")
     return bundle, evaluate(bundle, log, PROTOCOL)
 
@@ -108,25 +117,26 @@ def true_tastes(folder: Path, log: Log) -> Ints:
     return np.array([known[str(item)] for item in log.items.column("id").to_pylist()], dtype=np.int64)
 
 
-def main(out: Path, models: Sequence[str]) -> dict[str, Any]:
+def main(out: Path, kinds: Sequence[str]) -> dict[str, Any]:
     found: dict[str, Any] = {"metric": METRIC, "protocol": PROTOCOL.says}
-    for kind in MARKETS:
+    for kind in kinds:
+        models = ASKED[kind]
         judged: dict[str, list[Judged]] = {model: [] for model in models}
-        share: list[float] = []
-        base: list[float] = []
+        looked: dict[str, tuple[list[float], list[float]]] = {model: ([], []) for model in models if model.startswith("din")}
         for seed in range(3):
             folder = out / f"{kind}-{seed}"
             log = market(folder, kind, seed)
             for model in models:
                 bundle, one = learned(folder, log, model, seed)
                 judged[model].append(one)
-                if model == "din":
-                    of_own, of_past = attention_by_taste(bundle, log, folder)
-                    share, base = share + of_own, base + of_past
+                if model in looked:
+                    for kept, more in zip(looked[model], attention_by_taste(bundle, log, folder), strict=True):
+                        kept.extend(more)
         each = {model: np.concatenate([one.each(METRIC) for one in of_kind]) for model, of_kind in judged.items()}
         weight = np.concatenate([one.weight(METRIC) for one in judged["din"]])
         found[kind] = {model: [one.value(METRIC) for one in of_kind] for model, of_kind in judged.items()}
-        found[kind]["attention of din on the candidate's taste"] = {"share": np.mean(share), "base": np.mean(base), "of": len(share)}
+        for model, (share, base) in looked.items():
+            found[kind][f"attention of {model}"] = {"share": np.mean(share), "of the past": np.mean(base), "choices": len(share)}
         for model in models:
             if model != "din":
                 gain = paired(each[model], each["din"], weight)
@@ -136,4 +146,4 @@ def main(out: Path, models: Sequence[str]) -> dict[str, Any]:
 
 
 if __name__ == "__main__":
-    print(json.dumps(main(Path(sys.argv[1]), sys.argv[2:] or ["din", "dien", "dsin"]), indent=1))
+    print(json.dumps(main(Path(sys.argv[1]), sys.argv[2:] or list(MARKETS)), indent=1))

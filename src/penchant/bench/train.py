@@ -12,7 +12,7 @@ from __future__ import annotations
 import os
 import platform
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -130,8 +130,10 @@ def bench_train(
 class OurLoop:
     """Batches and steps of a model of MODELS."""
 
-    def __init__(self, made: Made, name: str, *, dim: int) -> None:
-        own = {key: value for key, value in OWN.items() if key in find(name).Config.model_fields}
+    def __init__(self, made: Made, name: str, *, dim: int, own: Mapping[str, Any] | None = None) -> None:
+        """own: the model's keys; None: those of OWN that it has."""
+        if own is None:
+            own = {key: value for key, value in OWN.items() if key in find(name).Config.model_fields}
         self.made, self.model = made, build(made.encoding, name, own, ItemConfig(dim=dim))
         if not any(parameter.requires_grad for parameter in self.model.parameters()):
             raise ConfigError(f"bench train: model {name!r} learns nothing; name one that does.")
