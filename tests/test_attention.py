@@ -22,6 +22,7 @@ from penchant.nn.attention import (
     Bilinear,
     CoAttention,
     Dot,
+    HSTULayer,
     Interaction,
     LocalActivation,
     MultiHead,
@@ -32,6 +33,7 @@ from penchant.nn.attention import (
     TargetAttention,
     TransformerLayer,
     normalized,
+    pointwise,
     softmax_with_own,
 )
 from penchant.nn.mlp import PReLU
@@ -472,3 +474,41 @@ def test_a_causal_one_sees_no_future(norm: Any, kind: dict[str, Any], causal: bo
     short = part(x[first], of([2, 0, 2]))
     changed |= not torch.allclose(short, before[first], rtol=1e-4, atol=1e-5)
     assert changed == (not causal)
+
+
+# ------------------------------------------------------------------------------------------------------------------- HSTU
+
+
+def test_hstu_core_of_spec_k11() -> None:
+    query, key, value = torch.eye(2), torch.tensor([[1, 1], [0.5, -1]]), torch.tensor([[1.0, 2], [3, 4]])
+    assert_close(pointwise(query, key, value, 2), torch.tensor([[0.365529, 0.731059], [-0.037883, 0.193176]]), atol=1e-5, rtol=0)
+
+
+@every_length
+@pytest.mark.parametrize(("heads", "most"), [(1, 5), (2, 50)])
+def test_hstu_s_layer_is_its_equation(heads: int, most: int, length: list[int]) -> None:
+    part, things = large(HSTULayer(4, heads=heads, most=most)), of(length)
+    x = torch.randn(things.total, 4)
+    made, last = part(x, things), part.say_on_last(x, things)
+    assert made.shape == x.shape
+    assert last.shape == (things.total, heads)
+
+    def silu(x: Vector) -> Vector:
+        return x / (1 + np.exp(-x))
+
+    def norm(layer: nn.LayerNorm, x: Vector) -> Vector:
+        mean, variance = x.mean(-1, keepdims=True), x.var(-1, keepdims=True)
+        return (x - mean) / np.sqrt(variance + layer.eps) * numbers(layer.weight) + numbers(layer.bias)
+
+    for _, mine in owners(things):
+        n = mine.stop - mine.start
+        u, v, q, k = np.split(silu(norm(part.before, numbers(x[mine])) @ numbers(part.made).T + numbers(part.made.bias)), 4, axis=1)
+        seen, width = np.zeros((n, 4)), 4 // heads
+        for i, h in product(range(n), range(heads)):
+            mine_only = slice(h * width, (h + 1) * width)
+            for j in range(i + 1):
+                weight = silu(np.array(q[i, mine_only] @ k[j, mine_only])) / most
+                seen[i, mine_only] += weight * v[j, mine_only]
+                if i == n - 1:
+                    assert float(last[mine][j, h].detach()) == pytest.approx(float(weight), abs=1e-5)
+        near(made[mine], numbers(x[mine]) + (u * norm(part.after, seen)) @ numbers(part.out).T + numbers(part.out.bias))

@@ -83,6 +83,7 @@ MAKE: Mapping[str, Callable[[Encoding], Model]] = {
     "dien no auxiliary": built("dien", auxiliary=0.0, hidden=6, reset="before"),
     "bst place": built("bst", position="place", longest=6, heads=3, hidden=5),
     "sasrec authors": built("sasrec", block="authors", embedding="authors", loss="cross_entropy"),
+    "sasrec hstu": built("sasrec", block="hstu"),
     "sasrec sampled": built("sasrec", loss="sampled", blocks=1),
     "capsules": trial(Capsules),
     "eta": trial(ETA),

@@ -248,7 +248,7 @@ def test_a_score_is_the_product_of_an_interest_and_a_target(loader: Loader) -> N
     assert_close(model(batch).logit, every[:, 0].gather(1, batch.item))
 
 
-@pytest.mark.parametrize("block", ["paper", "authors"])
+@pytest.mark.parametrize("block", ["paper", "authors", "hstu"])
 def test_no_state_sees_its_future(block: str, loader: Loader) -> None:
     """Each event is of a row of its own, and what scores items is held apart: a loss pulls at no vector read after its state."""
     model, batch = made(loader.data.encoding, "sasrec", block=block, heads=2, dropout=0.0).train(), some(loader)

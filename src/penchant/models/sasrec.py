@@ -12,8 +12,8 @@ same vector that it is read by; nothing else is known of a person or a moment, s
                                                   read, as they are in scores   paper, authors; what else is known of an event is added
     places          learned, of rows of n that    as the paper                  learned, counted from the end, which is the same; what
                     end with the latest event                                   is further back than `longest` shares the last one's
-    block           x + g(norm(x))                norm(x) + g(norm(x)); keys    `block`: paper, authors
-                                                  and values of x itself
+    block           x + g(norm(x))                norm(x) + g(norm(x)); keys    `block`: paper, authors; hstu, the later layer without
+                                                  and values of x itself        a softmax (Zhai et al., ICML 2024)
     attention       one head, no W_O, no biases   no W_O, biases; dropout of    `heads`; no W_O, no biases; dropout of weights with
                                                   weights                       the authors' block
     loss            cross-entropy of the next     as the paper                  `loss`: bce, as the paper; sampled softmax; softmax over
@@ -38,7 +38,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Any, ClassVar, Literal, cast
+from typing import Any, ClassVar, Literal
 
 import torch
 from pydantic import Field as Limits
@@ -49,7 +49,7 @@ from penchant.batch import Batch, History, Memory, Output, Segments, User
 from penchant.config import Config
 from penchant.encoding import Encoding
 from penchant.errors import ConfigError, TrainingError
-from penchant.nn.attention import NEVER, SelfAttention, TransformerLayer
+from penchant.nn.attention import NEVER, HSTULayer, SelfAttention, TransformerLayer
 from penchant.nn.embedding import Table
 from penchant.nn.item import ItemConfig, ItemEncoder
 from penchant.nn.model import Model, Wants
@@ -63,7 +63,7 @@ class SASRecConfig(Config):
 
     blocks: int = Limits(2, ge=1)
     heads: int = Limits(1, ge=1)
-    block: Literal["paper", "authors"] = "paper"  # what the residuals go around
+    block: Literal["paper", "authors", "hstu"] = "paper"  # what the residuals go around; or the layer of HSTU in its place
     embedding: Literal["paper", "authors"] = "paper"  # vectors as they are, or times the square root of their width
     longest: int = Limits(200, ge=1)  # places that are told apart
     loss: Literal["bce", "sampled", "cross_entropy"] = "bce"
@@ -93,9 +93,11 @@ class SASRec(Model):
         self.layers = nn.ModuleList(self.layer() for _ in range(config.blocks))
         self.norm = nn.LayerNorm(item.dim)
 
-    def layer(self) -> TransformerLayer:
+    def layer(self) -> TransformerLayer | HSTULayer:
         """One block."""
         config, dim, authors = self.config, self.item.dim, self.config.block == "authors"
+        if config.block == "hstu":
+            return HSTULayer(dim, heads=config.heads, most=config.longest, dropout=config.dropout)
         attention = SelfAttention(dim, heads=config.heads, causal=True, out=False, dropout=config.dropout * authors)
         return (AuthorsLayer if authors else TransformerLayer)(attention, dim, hidden=dim, norm="before", dropout=config.dropout)
 
@@ -111,17 +113,12 @@ class SASRec(Model):
         before = x
         for layer in self.layers:
             before, x = x, layer(x, events)
-        each = {"say": self.say(before, events)} | ({"state": self.norm(x)} if self.training else {})
+        with torch.no_grad():
+            say = self.layers[-1].say_on_last(before, events)  # type: ignore[operator]  # [E, H]
+        each = {"say": say} | ({"state": self.norm(x)} if self.training else {})
         ends = F.pad(x, (0, 0, 1, 0)).index_select(0, events.start[1:])  # [R, D]
         last = torch.where(events.length[:, None] > 0, ends, 0.0)
         return Memory(segments=events, each=each, whole={"state": self.norm(last)})
-
-    @torch.no_grad()
-    def say(self, x: Tensor, events: Segments) -> Tensor:
-        """What goes into the last block [E, D] -> each event's weight there in the last state, [E, H]."""
-        last = cast(TransformerLayer, self.layers[-1])
-        query = last.first(x)
-        return last.attention.say_on_last(query, events, x if self.config.block == "authors" else query)
 
     def interests(self, memory: Memory) -> Tensor:
         """[R, 1, D]."""
@@ -176,6 +173,9 @@ class AuthorsLayer(TransformerLayer):
         x = self.second(query + self.attention(query, things, x))
         out: Tensor = x + self.drop(self.feed(x))
         return out
+
+    def say_on_last(self, x: Tensor, things: Segments) -> Tensor:
+        return self.attention.say_on_last(self.first(x), things, x)
 
 
 # ----------------------------------------------------------------------------------------------------------------- losses

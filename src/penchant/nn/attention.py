@@ -384,3 +384,48 @@ class TransformerLayer(nn.Module):
         x = self.first(x + self.drop(self.attention(x, things)))
         out: Tensor = self.second(x + self.drop(self.feed(x)))
         return out
+
+    def say_on_last(self, x: Tensor, things: Segments) -> Tensor:
+        """float32 [N, H], of each thing its say on its owner's last."""
+        return self.attention.say_on_last(self.first(x) if self.before else x, things)
+
+
+class HSTULayer(nn.Module):
+    """The layer of HSTU (Zhai et al., ICML 2024, eq. 1-3) without its relative bias, each thing looking at itself and earlier ones.
+
+    u, v, q, k = SiLU(W norm(x) + b),   y = x + W_o (u o norm(sum of SiLU(q k) / n v)) + b_o
+
+    No softmax: a weight may be less than 0, and how much there is to look at is not divided away, for n, `most`, is one number for all
+    owners. [N, dim] -> [N, dim].
+    """
+
+    def __init__(self, dim: int, *, heads: int, most: int, dropout: float = 0.0) -> None:
+        super().__init__()
+        if dim % heads:
+            raise ValueError(f"{heads} heads share a width of {dim}, which is no multiple of it.")
+        self.heads, self.most = heads, most
+        self.before, self.made, self.drop = nn.LayerNorm(dim), nn.Linear(dim, 4 * dim), nn.Dropout(dropout)
+        self.after, self.out = nn.LayerNorm(dim), nn.Linear(dim, dim)
+
+    def forward(self, x: Tensor, things: Segments) -> Tensor:
+        if not things.total:
+            return x
+        gate, rest = F.silu(self.made(self.before(x))).tensor_split((x.shape[1],), -1)
+        padded = things.pad(rest)  # [R, longest, 3 dim]
+        value, query, key = padded.view(*padded.shape[:2], 3, self.heads, -1).permute(2, 0, 3, 1, 4)
+        seen = things.unpad(pointwise(query, key, value, self.most).transpose(1, 2).flatten(2))
+        out: Tensor = x + self.out(self.drop(gate * self.after(seen)))
+        return out
+
+    def say_on_last(self, x: Tensor, things: Segments) -> Tensor:
+        """float32 [N, H], of each thing its weight in its owner's last."""
+        _, _, query, key = F.silu(self.made(self.before(x))).chunk(4, -1)
+        last = F.pad(query, (0, 0, 1, 0)).index_select(0, things.start[1:])  # of an owner without things, another's that nothing looks at
+        product = (things.spread(last) * key).view(-1, self.heads, x.shape[1] // self.heads).sum(-1)
+        return F.silu(product.float()) / self.most
+
+
+def pointwise(query: Tensor, key: Tensor, value: Tensor, most: int) -> Tensor:
+    """Causal attention without a softmax: [*, n, d] each -> [*, n, d], of row i the sum over j <= i of SiLU(q_i k_j) / most v_j."""
+    weight: Tensor = F.silu(query @ key.transpose(-1, -2)).tril() / most
+    return weight @ value
