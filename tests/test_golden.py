@@ -29,7 +29,6 @@ from penchant.models.din import DIN
 from penchant.models.mf import MF
 from penchant.models.ncf import NCF
 from penchant.models.wide_deep import WideDeep, WideDeepConfig
-from penchant.nn.attention import LocalActivation
 from penchant.nn.dice import Dice
 from penchant.nn.embedding import Crossed, mix
 from penchant.nn.item import Ids, ItemConfig, ItemEncoder, Widened, item_encoder
@@ -102,26 +101,7 @@ def test_activations_are_by_the_last_dimension(name: Activation, shape: tuple[in
     assert_close(layer(x), layer(x.reshape(-1, 5)).view(shape))
 
 
-# -------------------------------------------------------------------------------------------------------- local activation
-
-
-@pytest.mark.parametrize("activation", ["dice", "sigmoid"])
-def test_local_activation_is_that_of_the_concatenation(activation: Activation) -> None:
-    unit, first = LocalActivation(5, (4, 3), activation), nn.Linear(20, 4)
-    unit.load_concatenated(first.weight.data, first.bias.data)
-    events = Segments.of(torch.tensor([3, 0, 2]))
-    item, past = torch.randn(3, 2, 5, requires_grad=True), torch.randn(5, 5, requires_grad=True)
-    q, k = item[events.row], past[:, None].expand(-1, 2, -1)
-    expected = unit.rest(unit.activation(first(torch.cat([q, k, q - k, q * k], -1)))).squeeze(-1)
-    say = unit(item, past, unit.key(past), events)
-    assert_close(say, expected)
-    push = torch.randn_like(say)
-    whole = torch.autograd.grad(expected, (item, past, first.weight, first.bias), push)
-    split = torch.autograd.grad(say, (item, past, unit.query.weight, unit.key_weight.weight, unit.product.weight, unit.query.bias), push)
-    assert_close(split[:2], whole[:2])
-    query, key, difference, product = whole[2].chunk(4, 1)
-    assert_close(split[2:], (query, key, product, whole[3]))
-    assert_close(query - key, difference)  # so that a step of the whole layer is a step of the split one
+# -------------------------------------------------------------------------------------------------------------------- head
 
 
 def test_head_is_one_linear_layer_and_the_rest() -> None:
