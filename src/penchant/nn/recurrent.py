@@ -161,10 +161,10 @@ class _Recurrence(torch.autograd.Function):
         going, after = ctx.going, ctx.reset == "after"
         things, columns, hidden = states.shape
         to_gates = states.new_empty(things, columns, 3, hidden)
-        to_extra = states.new_empty(things, columns, hidden) if after else None  # of U_c h + d
+        to_inner = states.new_empty(things, columns, hidden) if after else to_gates[:, :, 2]  # of what U_c gives
         before = states.new_zeros(things, columns, hidden)  # the state before each step
-        to_some = states.new_empty(things, columns) if some is not None else None
-        to_all = states.new_empty(things, columns) if some is not None else None
+        weighed = some is not None and all_of is not None
+        to_some, to_all = (states.new_empty(things, columns) if weighed else None for _ in range(2))
         back, at = states.new_zeros(0, columns, hidden), things
         if first is not None:
             before[: going[0]] = first
@@ -181,17 +181,13 @@ class _Recurrence(torch.autograd.Function):
             d = gradient[at : at + n].clone()
             d[: back.shape[0]] += back
             way = c - h
-            if some is not None and all_of is not None:
+            v, to_u = u, d * way
+            if to_some is not None and to_all is not None:
                 share = all_of[at : at + n, :, None]
                 v = torch.addcmul(some[at : at + n, :, None], share, u)
-                to_v = d * way
-                assert to_some is not None
-                assert to_all is not None
-                torch.sum(to_v, -1, out=to_some[at : at + n])
-                torch.sum(to_v * u, -1, out=to_all[at : at + n])
-                to_u = to_v * share
-            else:
-                v, to_u = u, d * way
+                torch.sum(to_u, -1, out=to_some[at : at + n])
+                torch.sum(to_u * u, -1, out=to_all[at : at + n])
+                to_u = to_u * share
             to_c = d * v
             back = d - to_c
             part = to_gates[at : at + n]
@@ -199,9 +195,8 @@ class _Recurrence(torch.autograd.Function):
             part[:, :, 2] = to_c
             torch.mul(to_u, u - u * u, out=part[:, :, 1])
             if after:
-                assert to_extra is not None
                 torch.mul(to_c * extra, r - r * r, out=part[:, :, 0])
-                inner = torch.mul(to_c, r, out=to_extra[at : at + n])
+                inner = torch.mul(to_c, r, out=to_inner[at : at + n])
                 back += (part[:, :, :2].reshape(-1, 2 * hidden) @ weight[: 2 * hidden]).view_as(back)
                 back += (inner.reshape(-1, hidden) @ weight[2 * hidden :]).view_as(back)
             else:
@@ -209,15 +204,9 @@ class _Recurrence(torch.autograd.Function):
                 torch.mul(to_reset * h, r - r * r, out=part[:, :, 0])
                 back += to_reset * r
                 back += (part[:, :, :2].reshape(-1, 2 * hidden) @ weight[: 2 * hidden]).view_as(back)
-        flat = before.view(-1, hidden)
-        both = to_gates.flatten(0, 1)  # [N C, 3, H]
-        if after:
-            assert to_extra is not None
-            inner = to_extra.view(-1, hidden)
-            to_weight = torch.cat([both[:, :2].flatten(1).t() @ flat, inner.t() @ flat])
-        else:
-            inner = both[:, 2]
-            to_weight = torch.cat([both[:, :2].flatten(1).t() @ flat, inner.t() @ saved[:, :, 3].reshape(-1, hidden)])
+        flat, inner = before.view(-1, hidden), to_inner.reshape(-1, hidden)
+        read = flat if after else saved[:, :, 3].reshape(-1, hidden)  # h, or r o h
+        to_weight = torch.cat([to_gates[:, :, :2].reshape(-1, 2 * hidden).t() @ flat, inner.t() @ read])
         to_x = to_gates.flatten(2)
         if ctx.shared:
             to_x = to_x.sum(1, keepdim=True)
