@@ -284,3 +284,19 @@ def test_memory_join_of_sessions() -> None:
 def test_memory_bytes() -> None:
     assert memory([2, 0]).bytes == 4 * (2 * 2 + 2 * 3) + 8 * 3
     assert memory([2], events=[3, 1]).bytes == 4 * (2 * 2 + 3) + 8 * 2 + 8 * 3
+
+
+@given(st.lists(st.integers(0, 40), min_size=1, max_size=12))
+def test_owners_of_like_lengths(length: list[int]) -> None:
+    s = of(length)
+    whose = s.row.tolist()
+    met: list[int] = []
+    for place, group in s.alike:
+        sizes = group.sizes.tolist()
+        assert max(sizes) < 2 * min(sizes)
+        owners = list(dict.fromkeys(whose[at] for at in place.tolist()))
+        assert [length[owner] for owner in owners] == sizes
+        assert [whose[at] for at in place.tolist()] == [owner for owner, n in zip(owners, sizes, strict=True) for _ in range(n)]
+        met += place.tolist()
+    assert sorted(met) == list(range(s.total))
+    assert len(s.alike) <= max(length).bit_length()

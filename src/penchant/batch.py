@@ -137,6 +137,21 @@ class Segments:
         kept = Segments.of(self.sizes.clamp(max=most).repeat_interleave(columns), self.start.device)
         return best[self.start[kept.row // columns] + kept.position, kept.row % columns], kept
 
+    @cached_property
+    def alike(self) -> list[tuple[Tensor, Segments]]:
+        """Owners by length, none in a group less than half as long as another: places of their things int64 [n], and their segments.
+
+        Made on the host; an owner with nothing is in no group.
+        """
+        host = Segments(start=self._host, total=self.total, host=self._host)
+        size, device, found = self.sizes, self.start.device, []
+        for most in [1 << power for power in range(self.longest.bit_length() + 1)]:
+            mine = (size > most // 2) & (size <= most)
+            if mine.any():
+                place = mine[host.row].nonzero().squeeze(-1).to(device, non_blocking=True)
+                found.append((place, Segments.of(size[mine], device)))
+        return found
+
     def pad(self, value: Tensor) -> Tensor:
         """[N, *] -> [R, longest, *], zeros where there is nothing. For self-attention inside nn/ only."""
         out = value.new_zeros(self.owners * self.longest, *value.shape[1:])

@@ -49,7 +49,7 @@ from penchant.batch import Batch, History, Memory, Output, Segments, Sessions, U
 from penchant.config import Config
 from penchant.encoding import Encoding
 from penchant.errors import ConfigError
-from penchant.nn.attention import Bilinear, LocalActivation, Projected, Score, SelfAttention, TargetAttention, TransformerLayer
+from penchant.nn.attention import Bilinear, LocalActivation, Projected, Score, SelfAttention, TargetAttention, TransformerLayer, by_length
 from penchant.nn.item import ItemEncoder
 from penchant.nn.mlp import Activation, Head
 from penchant.nn.model import Model
@@ -162,8 +162,7 @@ def activating(config: DSINConfig, item: int, past: int) -> TargetAttention:
 
 def shares(attention: SelfAttention, x: Tensor, events: Segments) -> Tensor:
     """float32 [E, H]: what each event is given by its session's events, a mean over these; it sums to 1 over a session."""
-    say = attention.say(x, events)  # [E, longest, H]
-    return events.unpad(events.mean(say))
+    return by_length(lambda x, events: events.unpad(events.mean(attention.say(x, events))), x, events)  # of say [E, longest, H]
 
 
 class BiasEncoding(nn.Module):

@@ -251,8 +251,8 @@ class SelfAttention(nn.Module):
     """The things of one owner look at each other with H heads: [N, dim] -> [N, dim].
 
     causal: at itself and earlier ones only. blind: never at itself, unless it is alone. scale: what scores are divided by; None: the
-    square root of a head's width. out: whether W_O follows. Inside, things are laid into rows of the longest owner's length; no thing
-    ever looks at what only fills a row up.
+    square root of a head's width. out: whether W_O follows. Inside, the things of owners of like lengths are laid into rows of one
+    length; no thing ever looks at what only fills a row up.
     """
 
     def __init__(
@@ -279,17 +279,21 @@ class SelfAttention(nn.Module):
         """seen [N, dim]: what keys and values are made of, where that is not what queries are made of."""
         if not things.total:
             return x
-        query, key, value = self.split(x, things, seen)
+        y = by_length(self.attend, self.made(x, seen), things)
+        return y if self.out is None else self.out(y)
+
+    def attend(self, made: Tensor, things: Segments) -> Tensor:
+        """made [N, 3 dim] -> [N, dim]."""
+        query, key, value = self.split(made, things)
         dropout = self.dropout.p if self.dropout.training else 0.0
         y = F.scaled_dot_product_attention(query, key, value, self.allowed(things), dropout, scale=1 / self.scale)
-        y = things.unpad(y.transpose(1, 2).flatten(2))
-        return y if self.out is None else self.out(y)
+        return things.unpad(y.transpose(1, 2).flatten(2))
 
     def say(self, x: Tensor, things: Segments) -> Tensor:
         """The weights themselves, for explanations: float32 [N, longest, H], of each thing the say of its owner's first, second, ..."""
         if not things.total:
             return x.new_zeros(0, 0, self.heads)
-        query, key, _ = self.split(x, things)
+        query, key, _ = self.split(self.made(x), things)
         logit = (query @ key.transpose(-1, -2)).float() / self.scale  # [R, H, longest, longest]
         say = logit.masked_fill(~self.allowed(things), -torch.inf).softmax(-1)
         return things.unpad(say.permute(0, 2, 3, 1))
@@ -307,10 +311,13 @@ class SelfAttention(nn.Module):
         query = torch.einsum("rhd,hdi->rhi", query, key.to(query.dtype))
         return things.softmax(things.dot(x if seen is None else seen, query.to(x.dtype)))
 
-    def split(self, x: Tensor, things: Segments, seen: Tensor | None = None) -> tuple[Tensor, Tensor, Tensor]:
-        """Queries, keys and values, [R, H, longest, d] each."""
+    def made(self, x: Tensor, seen: Tensor | None = None) -> Tensor:
+        """Queries, keys and values side by side, [N, 3 dim]."""
         seen = x if seen is None else seen
-        made = torch.cat([self.query(x), self.key(seen), self.value(seen)], -1)  # [N, 3 dim]
+        return torch.cat([self.query(x), self.key(seen), self.value(seen)], -1)
+
+    def split(self, made: Tensor, things: Segments) -> tuple[Tensor, Tensor, Tensor]:
+        """Queries, keys and values, [R, H, longest, d] each."""
         padded = things.pad(made)
         query, key, value = padded.view(*padded.shape[:2], 3, self.heads, -1).permute(2, 0, 3, 1, 4)
         return query, key, value
@@ -325,6 +332,15 @@ class SelfAttention(nn.Module):
             seen = seen & (~itself | alone)
         seen = seen | (itself & (place >= things.length[:, None])[:, :, None])
         return seen[:, None]
+
+
+def by_length(part: Callable[[Tensor, Segments], Tensor], x: Tensor, things: Segments) -> Tensor:
+    """part(x, things), [N, *] -> [N, *], of owners of like lengths at a time: rows are then filled up by less than half."""
+    groups = things.alike
+    if len(groups) == 1:
+        return part(x, things)
+    made = torch.cat([part(x.index_select(0, place), some) for place, some in groups])
+    return torch.empty_like(made).index_copy(0, torch.cat([place for place, _ in groups]), made)
 
 
 class CoAttention(nn.Module):
@@ -411,11 +427,14 @@ class HSTULayer(nn.Module):
         if not things.total:
             return x
         gate, rest = F.silu(self.made(self.before(x))).tensor_split((x.shape[1],), -1)
-        padded = things.pad(rest)  # [R, longest, 3 dim]
-        value, query, key = padded.view(*padded.shape[:2], 3, self.heads, -1).permute(2, 0, 3, 1, 4)
-        seen = things.unpad(pointwise(query, key, value, self.most).transpose(1, 2).flatten(2))
-        out: Tensor = x + self.out(self.drop(gate * self.after(seen)))
+        out: Tensor = x + self.out(self.drop(gate * self.after(by_length(self.attend, rest, things))))
         return out
+
+    def attend(self, made: Tensor, things: Segments) -> Tensor:
+        """Values, queries and keys side by side [N, 3 dim] -> [N, dim]."""
+        padded = things.pad(made)
+        value, query, key = padded.view(*padded.shape[:2], 3, self.heads, -1).permute(2, 0, 3, 1, 4)
+        return things.unpad(pointwise(query, key, value, self.most).transpose(1, 2).flatten(2))
 
     def say_on_last(self, x: Tensor, things: Segments) -> Tensor:
         """float32 [N, H], of each thing its weight in its owner's last."""
