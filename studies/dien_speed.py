@@ -1,7 +1,7 @@
 """How quick a training step of `dien` is beside that of DeepCTR-Torch's DIEN, on the same arrays in one run.
 
     pip install --no-deps --target PEER deepctr-torch==0.3.0 tqdm requests urllib3 idna certifi charset-normalizer
-    PYTHONPATH=PEER python studies/dien_speed.py            # about ten minutes on two cores; prints one JSON object
+    PYTHONPATH=PEER python studies/dien_speed.py            # a few minutes on two cores; prints one JSON object
 
 Made requests (penchant.bench.simulate): 192,403 people, 63,001 items of 801 categories, item and category 64 wide each, 1,024 requests a
 step, pasts of 9 events in the mean and 50 at most, then of exactly 50. Both read item and category alone; both score attention by an
@@ -26,7 +26,7 @@ from torch.nn import functional as F
 from penchant.bench.simulate import Made, simulate
 from penchant.bench.train import OurLoop
 
-SIZE, DIM, LONGEST, ROUNDS, STEPS, WARM_UP = 1024, 64, 50, 5, 5, 2
+SIZE, DIM, LONGEST, ROUNDS, STEPS, WARM_UP = 1024, 64, 50, 5, 2, 2
 SIZES = {"users": 192_403, "items": 63_001, "categories": 801}
 OURS = {"attention_score": "mlp", "auxiliary_score": "mlp", "head": [200, 80], "activation": "relu"}
 
