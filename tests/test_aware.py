@@ -11,6 +11,7 @@ import torch
 
 from penchant.data.load import LoadConfig, Loader
 from penchant.data.log import Log
+from penchant.errors import ConfigError
 from penchant.models import build
 from penchant.nn.embedding import Table
 from penchant.nn.item import ItemConfig
@@ -32,7 +33,7 @@ def test_the_gradient_of_spec_k3() -> None:
 
 @pytest.mark.parametrize("past", [3, 10])
 def test_an_id_is_counted_once_an_example(loader: Loader, past: int) -> None:
-    data, config = loader.data, LoadConfig(past=past, negatives=2, unknown=0.0)
+    data, config = loader.data, LoadConfig(past=past, negatives=2, unknown=0.3)  # an epoch's marks do not count
     small = replace(loader, config=config, position=loader.position[:300])
     model = build(data.encoding, "din", {"attention": [4], "head": [4]}, ItemConfig(dim=3))
     found = occurrences(model, small)
@@ -40,7 +41,10 @@ def test_an_id_is_counted_once_an_example(loader: Loader, past: int) -> None:
     expected: dict[Table, Counter[int]] = {table: Counter() for table in found}
     for position in small.position:
         batch = small.batch(position[None], 0)
-        rows = {int(batch.row[place]) for place in [*batch.item.flatten().tolist(), *batch.history.item.tolist()]}
+        assert batch.history.other is not None
+        assert batch.negative is not None
+        places = (batch.item, batch.history.item, batch.history.other, batch.negative)
+        rows = {int(batch.row[place]) for part in places for place in part.flatten().tolist()}
         for table, ids in {
             item.id: {row if catalogue.known[row] else 0 for row in rows},
             item.fields.tables[0]: {int(catalogue.code[row, 0]) for row in rows},
@@ -49,6 +53,7 @@ def test_an_id_is_counted_once_an_example(loader: Loader, past: int) -> None:
             expected[table].update(ids)
     assert len(found) == 3
     for table, count in found.items():
+        expected[table][0] = 300  # UNKNOWN
         assert {id: int(n) for id, n in enumerate(count.tolist()) if n} == dict(expected[table])
 
 
@@ -86,3 +91,17 @@ def test_a_run_is_asked_for_it(log: Log, tmp_path: Path) -> None:
 
     plain, shrunk = weights(0.0), weights(10.0)
     assert shrunk.norm() < 0.9 * plain.norm()
+
+
+def test_a_loss_over_the_whole_catalogue_is_refused(loader: Loader) -> None:
+    model = build(loader.data.encoding, "sasrec", {"loss": "cross_entropy"}, ItemConfig(dim=4))
+    with pytest.raises(ConfigError) as caught:
+        mini_batch_aware(model, loader, 0.1)
+    assert str(caught.value) == (
+        "train.mini_batch_aware is of the rows that a batch looks up, but this model's loss looks up the whole catalogue in each. "
+        "Set it to 0, or use train.table_l2."
+    )
+
+
+def test_what_learns_nothing_shrinks_nothing(loader: Loader) -> None:
+    assert mini_batch_aware(build(loader.data.encoding, "popularity", {}), loader, 0.1) == {}

@@ -212,6 +212,22 @@ def test_a_mate_without_steps_changes_nothing_whatever_is_longest(loader: Loader
     assert_close(both, (3 * alone + 9 * long) / 12)
 
 
+def test_what_was_no_positive_is_no_next_item(loader: Loader) -> None:
+    """An event that was seen and disliked is no answer to what comes next: its step weighs nothing."""
+    model, batch = made(loader.data.encoding), of(loader, [4, 3])
+    history = batch.history
+    first, second = (next_loss(model, batch.take(torch.tensor([r]))) for r in (0, 1))
+    for chosen, expected in (
+        ([1, 1, 1, 1, 1, 1, 1], (3 * first + 2 * second) / 5),
+        ([0, 1, 1, 1, 1, 0, 0], first),
+        ([1, 0, 0, 0, 0, 1, 1], second),
+    ):
+        weighed = replace(batch, history=replace(history, chosen=torch.tensor(chosen).float()))
+        assert_close(next_loss(model, weighed), expected)
+    nothing = replace(batch, history=replace(history, chosen=torch.zeros(7)))
+    assert float(next_loss(model, nothing).detach()) == 0
+
+
 def test_what_was_not_chosen_is_the_batch_s(loader: Loader) -> None:
     model, batch = made(loader.data.encoding), of(loader, RAGGED)
     history = batch.history

@@ -255,3 +255,33 @@ def test_a_log_without_impressions_is_not_judged_by_them(log: Log, data: Encoded
     assert str(caught.value) == (
         f"{log.folder}: this log does not say what requests showed (schema: events.impressions); judge by another protocol."
     )
+
+
+def test_rows_of_their_own_labels_have_further_draws_too(seen: EncodedLog) -> None:
+    train = split_of(seen.log).train
+    config = read(LoadConfig, {"past": 100, "negatives": 0, "unknown": 0.0})
+    drawn = Loader.for_training(seen, train, config, 0, further=6)
+    batch = drawn.batch(drawn.position[drawn.rows == 3][:4], 0)
+    assert batch.negative is not None
+    assert batch.negative_log_q is not None
+    assert batch.negative.shape == batch.negative_log_q.shape == (4, 6)
+    chosen = train[seen.log.positive[train]]
+    for r in range(4):
+        user = int(batch.user.code[r, 0])
+        own = set(seen.rows(chosen[seen.user[seen.log.user_of(chosen), 0] == user]).tolist())
+        assert not own & set(batch.row[batch.negative[r]].tolist())
+
+
+def test_a_past_says_what_was_chosen_where_losses_ask(feed: Log) -> None:
+    """A log that keeps what people disliked in their pasts."""
+    schema = read(Schema, {**SCHEMA, "events": {key: value for key, value in SCHEMA["events"].items() if key != "impressions"}})
+    kept = prepare(feed.folder.parent, feed.folder.parent / "kept", schema)
+    data = EncodedLog(kept, fit_encoding(kept, split_of(kept).train))
+    made = Loader.for_training(data, split_of(kept).train, read(LoadConfig, {"past": 30, "negatives": 1}), 0, others=True)
+    batch = made.batch(made.position[:50], 0)
+    past, _ = data.past(made.position[:50], 30, "order")
+    assert batch.history.chosen is not None
+    assert batch.history.chosen.tolist() == kept.positive[past].astype(float).tolist()
+    assert 0 < batch.history.chosen.mean() < 1
+    plain = Loader.for_training(data, split_of(kept).train, read(LoadConfig, {"past": 30, "negatives": 1}), 0)
+    assert plain.batch(plain.position[:5], 0).history.chosen is None

@@ -17,8 +17,10 @@ from torch import nn
 from torch.testing import assert_close
 
 from penchant.batch import Batch, Output, Segments
+from penchant.config import read
 from penchant.conformance.world import write_world
 from penchant.data.load import LoadConfig, Loader
+from penchant.data.log import Log
 from penchant.data.prepare import prepare
 from penchant.data.split import Split
 from penchant.encoding import Encoding
@@ -410,3 +412,43 @@ def test_sasrec_learns_tastes_from_one_example_a_person(kind: str, world: Any, t
     run = fit(config, tmp_path / "run", log=world)
     judged = judge(run.model, run.data, run.split, replace(PROTOCOLS["loo-99"], name="loo-30", count=30), past=30)
     assert judged.value("gauc") > 0.75
+
+
+def test_what_was_no_positive_is_no_next_item(loader: Loader) -> None:
+    """A step counts as much as its next item was chosen; of what was not, whatever it says costs nothing."""
+    model, batch = made(loader.data.encoding, "sasrec", dropout=0.0).train(), some(loader)
+    events = batch.history.events
+    random = torch.rand(events.total, generator=torch.Generator().manual_seed(0)).round()
+    none = replace(batch, label=torch.zeros_like(batch.label), history=replace(batch.history, chosen=random))
+    found = model(none).losses["next"]
+    items = model.item(batch.row, batch.known)
+    state = model.read(items, batch.user, batch.history).each["state"]
+    each = []
+    for _, mine in owners(events):
+        for at in range(mine.start + 1, mine.stop):
+            right, wrong = ((state[at - 1] * items[place[at]]).sum() for place in (batch.history.item, batch.history.other))
+            each += [torch.nn.functional.softplus(-right) + torch.nn.functional.softplus(wrong)] if random[at] else []
+    torch.testing.assert_close(found, torch.stack(each).mean())
+    nothing = replace(none, history=replace(batch.history, chosen=torch.zeros(events.total)))
+    assert float(model(nothing).losses["next"].detach()) == 0
+
+
+@pytest.mark.parametrize(
+    ("asked", "message"),
+    [
+        (
+            {"model": {"name": "din"}, "loss": {"name": "none"}},
+            "loss.name is 'none', but din has no loss of its own that could take its place: it would learn nothing.",
+        ),
+        (
+            {"model": {"name": "sasrec", "loss": "sampled"}, "data": {"sampler": {"name": "category"}}},
+            "data.sampler.name is 'category', but sasrec asks for draws that every event of a past stands against: 'category' draws for "
+            "one moment. Take uniform or popularity, or another loss of the model.",
+        ),
+    ],
+    ids=["nothing to learn by", "draws of one moment"],
+)
+def test_runs_that_would_learn_something_else_are_refused(asked: dict[str, Any], message: str, log: Log, tmp_path: Path) -> None:
+    with pytest.raises(ConfigError) as caught:
+        fit(read(RunConfig, {"log": str(log.folder), "protocol": "loo-full", **asked}), tmp_path / "run", log=log)
+    assert str(caught.value) == message

@@ -24,6 +24,8 @@ from torch.nn.utils.rnn import PackedSequence
 
 Device = torch.device | str
 
+CELLS = 1 << 22  # pairs of things that are laid out at a time
+
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Segments:
@@ -125,7 +127,8 @@ class Segments:
         """value [N, D], query [R, C, D] -> [N, C], each thing's product with each of its owner's queries: `pool` the other way."""
         if self.owners == 1:
             return value @ query[0].t()
-        if self.owners * self.longest <= 4 * self.total:  # of like lengths: filling up is cheaper than [N, C, D]
+        columns, width = query.shape[1:]
+        if self.owners * self.longest * (columns + width) <= self.total * columns * width:  # filling up is cheaper than [N, C, D]
             return self.unpad(self.pad(value) @ query.transpose(1, 2))
         return (self.spread(query) * value[:, None]).sum(-1)
 
@@ -141,16 +144,17 @@ class Segments:
     def alike(self) -> list[tuple[Tensor, Segments]]:
         """Owners by length, none in a group less than half as long as another: places of their things int64 [n], and their segments.
 
-        Made on the host; an owner with nothing is in no group.
+        A group is of no more owners than have CELLS pairs of things. Made on the host; an owner with nothing is in no group.
         """
         host = Segments(start=self._host, total=self.total, host=self._host)
         size, device, found = self.sizes, self.start.device, []
         for most in [1 << power for power in range(self.longest.bit_length() + 1)]:
-            mine = (size > most // 2) & (size <= most)
-            if mine.any():
-                place = mine[host.row].nonzero().squeeze(-1).to(device, non_blocking=True)
-                found.append((place, Segments.of(size[mine], device)))
-        return found
+            owner = ((size > most // 2) & (size <= most)).nonzero().squeeze(-1)
+            for some in torch.split(owner, max(CELLS // most**2, 1)):
+                kept = Segments.of(size[some])
+                place = host.start[some][kept.row] + kept.position
+                found.append((place.to(device, non_blocking=True), kept.to(device)))
+        return [group for group in found if group[1].owners]
 
     def pad(self, value: Tensor) -> Tensor:
         """[N, *] -> [R, longest, *], zeros where there is nothing. For self-attention inside nn/ only."""
@@ -210,6 +214,7 @@ class History:
     number: Tensor  # float32 [E, B] numeric facts of an event, 0 and an indicator when missing
     events: Segments  # E events of R requests
     other: Tensor | None = None  # int64 [E]      places of items not chosen then (negatives for next-item losses), drawn by the loader
+    chosen: Tensor | None = None  # float32 [E]    1 where an event was a positive, for next-item losses; 0 where it was not
     fresh: Tensor | None = None  # bool [E]       where a session begins, kept in host memory; None: each past is one session
 
     def take(self, rows: Tensor) -> History:
@@ -219,7 +224,8 @@ class History:
         return replace(self, events=kept, **{name: value[index.to(value.device)] for name, value in _tensors(self).items()})
 
     def to(self, device: Device) -> History:
-        return replace(self, events=self.events.to(device), **(_moved(self, device) | {"fresh": self.fresh}))
+        moved = _moved(replace(self, fresh=None), device)
+        return replace(self, events=self.events.to(device), **moved)
 
     @cached_property
     def sessions(self) -> Sessions:

@@ -43,6 +43,7 @@ class Pasts:
     number: Floats  # [E, B]
     length: Ints  # [R]
     other: Ints | None = None  # [E] catalogue rows
+    chosen: Bools | None = None  # [E] which were positives; None: not asked for
     session: Ints | None = None  # [E] numbers that differ where a column of the log says that a session begins
 
 
@@ -67,6 +68,7 @@ def collate(
         number=_tensor(pasts.number),
         events=Segments.of(_tensor(pasts.length)),
         other=None if pasts.other is None else _tensor(next(rest)),
+        chosen=None if pasts.chosen is None else _tensor(pasts.chosen.astype(np.float32)),
         fresh=_tensor(_fresh(encoding, pasts)),
     )
     further = requests.further

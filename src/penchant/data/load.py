@@ -39,7 +39,7 @@ class LoadConfig(Config):
 
     past: int = Limits(50, ge=0)  # events of a past that are kept, the latest
     negatives: int = Limits(4, ge=0)  # sampled candidates beside each positive; 0: learn from the log's own labels
-    latest: int | None = Limits(None, ge=1)  # examples a person, the latest; None: all
+    latest: int | None = Limits(None, ge=1)  # examples a person, the latest; None: all, or what the model asks for
     sampler: SamplerConfig = SamplerConfig()  # where negatives come from
     target: Literal["implicit", "explicit"] = "implicit"  # chosen or not; or the label's value, scaled to 0 .. 1 by label.range
     unknown: float = Limits(0.05, ge=0, lt=1)  # share of the catalogue's ids that an epoch treats as UNKNOWN
@@ -149,7 +149,9 @@ class Loader:
             shown = self.rows[np.searchsorted(self.position, position)]  # as many for each of them
             row = position[:, None] + np.arange(shown.max(initial=0))
             label = np.asarray(log.events["value"])[row] if self.config.target == "explicit" else log.positive[row].astype(np.float32)
-            return self.assemble(position, data.rows(row), label=label, weight=_weight(log, row), shown=row, epoch=epoch)
+            time = np.asarray(log.events["time"])[position]
+            drawn = self._draw(position, data.rows(position), time, position, epoch, self.further) if self.further else None
+            return self.assemble(position, data.rows(row), label=label, weight=_weight(log, row), shown=row, epoch=epoch, further=drawn)
         count = self.config.negatives
         item = data.rows(position)[:, None]
         label = np.zeros((len(position), 1 + count), dtype=np.float32)
@@ -200,6 +202,7 @@ class Loader:
             number=data.numbers("action", past),
             length=length,
             other=other,
+            chosen=log.positive[past] if self.others or self.further or self.catalogue else None,
             session=data.session(past),
         )
         marked = None if epoch is None else partial(self._marked, epoch)

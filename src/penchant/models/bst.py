@@ -89,7 +89,7 @@ class BST(Model):
         self.place = Table(self.places, config.place)
         dim = -(-self.width // config.heads) * config.heads
         self.attention = MultiHead(self.width, self.width, dim, heads=config.heads, own=True)
-        self.feed = MLP(self.width, (config.hidden or self.width,), self.width, config.activation, config.dropout)
+        self.feed = MLP(self.width, (config.hidden or self.width,), self.width, config.activation)
         self.first, self.second, self.drop = nn.LayerNorm(self.width), nn.LayerNorm(self.width), nn.Dropout(config.dropout)
         self.head = Head(self.person.dim, self.width, config.head, config.activation, config.dropout)
 

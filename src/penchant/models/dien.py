@@ -47,7 +47,7 @@ from penchant.batch import Batch, History, Memory, Output, Segments, User
 from penchant.config import Config
 from penchant.encoding import Encoding
 from penchant.errors import ConfigError, TrainingError
-from penchant.nn.attention import Bilinear, Projected
+from penchant.nn.attention import SCORES
 from penchant.nn.item import ItemEncoder
 from penchant.nn.mlp import Activation, Head
 from penchant.nn.model import Model, Wants
@@ -64,7 +64,7 @@ class DIENConfig(Config):
     hidden: int | None = Limits(None, ge=1)  # of both units; None: the width of an item's vector
     evolution: Evolution = "augru"  # what attention does to the second unit
     reset: Reset = "after"  # of both units
-    attention_score: Literal["bilinear", "mlp"] = "bilinear"
+    attention_score: Literal["bilinear", "mlp", "additive", "dot", "scaled_dot"] = "bilinear"
     auxiliary: float = Limits(1.0, ge=0, allow_inf_nan=False)  # the weight of the loss that asks states for the next item; 0: none
     auxiliary_score: Literal["dot", "mlp"] = "dot"
     past_sum: bool = False  # whether the head also reads the sum of the past, and its product with the candidate
@@ -82,15 +82,17 @@ class DIEN(Model):
     def __init__(self, encoding: Encoding, item: ItemEncoder, config: DIENConfig = DIENConfig()) -> None:
         super().__init__(encoding, item, config)
         hidden, asks = config.hidden or item.dim, config.auxiliary > 0
-        if asks and config.auxiliary_score == "dot" and hidden != item.dim:
+        by_dot = {"auxiliary_score": asks and config.auxiliary_score == "dot", "attention_score": "dot" in config.attention_score}
+        if any(by_dot.values()) and hidden != item.dim:
+            key = next(key for key, dot in by_dot.items() if dot)
             raise ConfigError(
-                f"dien: hidden is {hidden}, but auxiliary_score 'dot' multiplies a state with an item's vector, of width {item.dim}. "
-                "Leave hidden out, or set auxiliary_score to 'mlp'."
+                f"dien: hidden is {hidden}, but {key} {getattr(config, key)!r} multiplies a state with an item's vector, of width "
+                f"{item.dim}. Leave hidden out, or set {key} to 'mlp'."
             )
         self.config, self.hidden, self.item = config, hidden, item
         self.past, self.person = Past(encoding, item.dim), Person(encoding, config.profile)
         self.extractor = GRU(item.dim, hidden, reset=config.reset)
-        self.attention = Projected(item.dim, hidden, COMPARED) if config.attention_score == "mlp" else Bilinear(item.dim, hidden)
+        self.attention = SCORES[config.attention_score](item.dim, hidden)
         self.evolution = Evolving(hidden, hidden, kind=config.evolution, reset=config.reset)
         self.next = Head(hidden, item.dim, NEXT, "sigmoid") if asks and config.auxiliary_score == "mlp" else None
         summed = item.dim * config.past_sum
@@ -121,7 +123,7 @@ class DIEN(Model):
         return Output(logit=logit, attention=say if explain else None, losses=losses)
 
     def next_loss(self, items: Tensor, state: Tensor, history: History) -> Tensor:
-        """-log p(h_t, e_{t+1}) - log(1 - p(h_t, e'_{t+1})), a mean over all steps of a batch that have a next (eq. 6).
+        """-log p(h_t, e_{t+1}) - log(1 - p(h_t, e'_{t+1})), a mean over all steps of a batch whose next was a positive (eq. 6).
 
         items [M, D], state [E, H]; e' is the item not chosen when e was. Raises TrainingError where the batch has none.
         """
@@ -132,7 +134,11 @@ class DIEN(Model):
         now = events.start[:-1].index_select(0, steps.row) + steps.position
         before, after = state.index_select(0, now), now + 1
         right, wrong = (self._told(before, items.index_select(0, e.index_select(0, after))) for e in (history.item, history.other))
-        return (F.softplus(-right) + F.softplus(wrong)).sum() / max(steps.total, 1)
+        each = F.softplus(-right) + F.softplus(wrong)
+        if history.chosen is None:
+            return each.sum() / max(steps.total, 1)
+        chosen = history.chosen.index_select(0, after)
+        return (each * chosen).sum() / chosen.sum().clamp(min=1)
 
     def _told(self, state: Tensor, item: Tensor) -> Tensor:
         """state [N, H], item [N, D] -> float32 [N], what a state says of an item as the next."""
@@ -144,14 +150,14 @@ class DIEN(Model):
 
     @property
     def without_gradient(self) -> Mapping[str, str]:
-        if self.config.attention_score == "bilinear":
+        if self.config.attention_score != "mlp":
             return {}
         last = 2 * len(COMPARED) - 2
         return {f"attention.activation.rest.{last}.bias": "a constant added to all logits leaves a softmax as it is"}
 
     @property
     def pair_bytes(self) -> int:
-        compared = 2 * self.hidden + 2 * sum(COMPARED) if self.config.attention_score == "mlp" else 0
+        compared = {"mlp": 2 * self.hidden + 2 * sum(COMPARED), "additive": 64}.get(self.config.attention_score, 0)
         weighed = 6 * self.hidden if self.config.evolution == "aigru" else 0  # its gates are of each pair
         return 4 * (max(compared, weighed + self.hidden) + 4)
 

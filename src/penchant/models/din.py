@@ -88,5 +88,4 @@ class DIN(Model):
 
     @property
     def pair_bytes(self) -> int:
-        outer = self.config.attention[0] * self.item.dim * (self.config.interaction == "outer")
-        return 4 * (2 * self.item.dim + 4 * sum(self.config.attention) + outer)
+        return 4 * (2 * self.item.dim + 4 * sum(self.config.attention))

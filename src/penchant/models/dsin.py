@@ -13,7 +13,7 @@ over them in the order of time makes what each is in its context, H_k, and the c
                     paper                        authors' code (2019)            here
     encoding        wK_k + wT_t + wC_c, added    a sinusoid of t, trained,       `encoding`: bias, sinusoid
                     before self-attention        times sqrt(D): DSIN-PE
-    k               a session's number           from the latest on              from the latest on: its number stays as sessions arrive
+    k               a session's number           from the latest on              from the latest on, so that older ones may be left out
     attention       scores over sqrt(D); W_O;    over a head's width; no W_O,    `attention`: paper, authors
                     a norm after each residual   no norm; an event never looks
                                                  at itself ("blinding")

@@ -50,6 +50,7 @@ class Recurrent(Model):
 
     def __init__(self, encoding: Encoding, item: ItemEncoder, config: RecurrentConfig = RecurrentConfig()) -> None:
         super().__init__(encoding, item, config)
+        self.config = config
         self.item, hidden = item, config.hidden or item.dim
         self.past, self.person = Past(encoding, item.dim), Person(encoding, config.profile)
         self.unit = Cell(item.dim, hidden, reset=config.reset)
@@ -62,3 +63,7 @@ class Recurrent(Model):
     def score(self, items: Tensor, memory: Memory, batch: Batch, *, explain: bool = False) -> Output:
         request = torch.cat([self.person(batch), memory.whole["state"]], -1)
         return Output(logit=self.head(request, items[batch.item]))
+
+    @property
+    def candidate_bytes(self) -> int:
+        return 4 * (2 * self.item.dim + 4 * sum(self.config.head))

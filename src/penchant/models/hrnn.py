@@ -67,6 +67,7 @@ class HRNN(Model):
 
     def __init__(self, encoding: Encoding, item: ItemEncoder, config: HRNNConfig = HRNNConfig()) -> None:
         super().__init__(encoding, item, config)
+        self.config = config
         hidden, self.both = config.hidden or item.dim, config.output == "both"
         if config.start == "none" and not self.both:
             raise ConfigError("hrnn: with start 'none' and output 'session' nothing reads a person's state. Set output to 'both'.")
@@ -114,3 +115,7 @@ class HRNN(Model):
     def score(self, items: Tensor, memory: Memory, batch: Batch, *, explain: bool = False) -> Output:
         request = torch.cat([self.person(batch), memory.whole["state"]], -1)
         return Output(logit=self.head(request, items[batch.item]))
+
+    @property
+    def candidate_bytes(self) -> int:
+        return 4 * (2 * self.item.dim + 4 * sum(self.config.head))

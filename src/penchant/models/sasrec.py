@@ -25,12 +25,13 @@ same vector that it is read by; nothing else is known of a person or a moment, s
     bce             log(1 + exp(-s+)) + log(1 + exp(s-)), s- of an item not chosen then (History.other); at the end of a past the
                     mean over the request's other candidates takes the place of s-
     sampled         -log(exp(s+) / (exp(s+) + sum of exp(s-) / (n q))), over n items drawn a request (Batch.negative), q being the
-                    probability of drawing each; one that is the next item itself is left out
+                    probability of drawing each; one that is the next item itself is left out. What a person chose is never drawn, so the
+                    softmax is over all others, and a little large: q is as if it could be
     cross_entropy   -log softmax(s) of the next item, over all rows of the batch, which are those of all items
 
-A mean over all states that have a next item; at the end of a past that is each positive candidate, which counts as its weight says.
-On ML-1M, ranking all items, the loss alone moves NDCG@10 from .13 (bce) to .18 (softmax over all items, or over 3000 drawn): Klenitskiy
-and Vasilev, RecSys 2023.
+A mean over all states whose next item was a positive; at the end of a past that is each positive candidate, which counts as its
+weight says. On ML-1M, ranking all items, the loss alone moves NDCG@10 from .13 (bce) to .18 (softmax over all items, or over 3000
+drawn): Klenitskiy and Vasilev, RecSys 2023.
 """
 
 from __future__ import annotations
@@ -99,7 +100,8 @@ class SASRec(Model):
         if config.block == "hstu":
             return HSTULayer(dim, heads=config.heads, most=config.longest, dropout=config.dropout)
         attention = SelfAttention(dim, heads=config.heads, causal=True, out=False, dropout=config.dropout * authors)
-        return (AuthorsLayer if authors else TransformerLayer)(attention, dim, hidden=dim, norm="before", dropout=config.dropout)
+        kind, inner = (AuthorsLayer, config.dropout) if authors else (TransformerLayer, 0.0)
+        return kind(attention, dim, hidden=dim, norm="before", dropout=config.dropout, inner=inner)
 
     @property
     def wants(self) -> Wants:
@@ -113,9 +115,10 @@ class SASRec(Model):
         before = x
         for layer in self.layers:
             before, x = x, layer(x, events)
-        with torch.no_grad():
-            say = self.layers[-1].say_on_last(before, events)  # type: ignore[operator]  # [E, H]
-        each = {"say": say} | ({"state": self.norm(x)} if self.training else {})
+        if self.training:
+            each = {"state": self.norm(x)}
+        else:
+            each = {"say": self.layers[-1].say_on_last(before, events)}  # type: ignore[operator]  # [E, H]
         ends = F.pad(x, (0, 0, 1, 0)).index_select(0, events.start[1:])  # [R, D]
         last = torch.where(events.length[:, None] > 0, ends, 0.0)
         return Memory(segments=events, each=each, whole={"state": self.norm(last)})
@@ -145,6 +148,8 @@ class SASRec(Model):
         label = logit.new_zeros(logit.shape) if batch.label is None else batch.label
         weight = torch.ones_like(label) if batch.weight is None else batch.weight
         positive, other = torch.where(label > 0.5, weight, 0.0), torch.where(label > 0.5, 0.0, weight)
+        chosen = batch.history.chosen
+        counts = torch.ones_like(state[:, 0]).float() if chosen is None else chosen.index_select(0, now + 1)  # [N]
         asked = Asked(
             items=items,
             batch=batch,
@@ -158,7 +163,7 @@ class SASRec(Model):
             other=other,
         )
         each, end = LOSSES[self.config.loss](asked)
-        return (each.sum() + (end * positive).sum()) / (steps.total + positive.sum()).clamp(min=TINY)
+        return ((each * counts).sum() + (end * positive).sum()) / (counts.sum() + positive.sum()).clamp(min=TINY)
 
     @property
     def candidate_bytes(self) -> int:
@@ -208,7 +213,7 @@ def bce(asked: Asked) -> tuple[Tensor, Tensor]:
 
 
 def sampled(asked: Asked) -> tuple[Tensor, Tensor]:
-    """Each item drawn stands for 1 / (n q) of them, so that the sum over draws is in the mean that over all other items."""
+    """Each item drawn stands for 1 / (n q) of those that a person never chose."""
     drawn, log_q, steps = asked.batch.negative, asked.batch.negative_log_q, asked.steps
     if drawn is None or log_q is None:
         raise TrainingError("this batch has no Batch.negative with its log-probabilities, which the loss 'sampled' of sasrec needs.")

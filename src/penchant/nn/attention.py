@@ -122,22 +122,19 @@ class LocalActivation(Score):
 
     def key(self, past: Tensor) -> Tensor:
         key: Tensor = self.key_weight(past)
-        return key
+        return torch.cat([key, self.product(past)], -1) if self.outer else key  # [E, H], or [E, H + H D]
 
     def forward(self, item: Tensor, past: Tensor, key: Tensor, events: Segments) -> Tensor:
-        hidden = self.pairs(item, past, events)  # [E, C, H]
+        key, made = key.tensor_split((self.width,), -1)
+        if self.outer:
+            made = made.reshape(-1, self.width, self.dim)  # k_j W_j
+            hidden = events.spread(item.to(made.dtype)) @ made.transpose(1, 2)  # [E, C, H]
+        else:
+            hidden = self.product(events.spread(item) * past[:, None])
         hidden += events.spread(self.query(item))
         hidden += key[:, None]
         score: Tensor = self.rest(self.activation(hidden))
         return score.squeeze(-1)
-
-    def pairs(self, item: Tensor, past: Tensor, events: Segments) -> Tensor:
-        """[E, C, H] the part of the first layer that is of both."""
-        if self.outer:
-            made: Tensor = self.product(past).view(-1, self.width, self.dim)  # [E, H, D]
-            return events.spread(item.to(made.dtype)) @ made.transpose(1, 2)
-        pairs: Tensor = self.product(events.spread(item) * past[:, None])
-        return pairs
 
 
 class Projected(Score):
@@ -385,9 +382,11 @@ class TransformerLayer(nn.Module):
         activation: Activation = "relu",
         norm: Literal["after", "before", "none"] = "after",
         dropout: float = 0.0,
+        inner: float = 0.0,
     ) -> None:
+        """dropout: of each part's result. inner: and within the two-layer network."""
         super().__init__()
-        self.attention, self.feed = attention, MLP(dim, (hidden,), dim, activation, dropout)
+        self.attention, self.feed = attention, MLP(dim, (hidden,), dim, activation, inner)
         self.before = norm == "before"
         self.first, self.second = (nn.Identity() if norm == "none" else nn.LayerNorm(dim) for _ in range(2))
         self.drop = nn.Dropout(dropout)

@@ -23,6 +23,7 @@ from typing import Any, Literal
 
 import torch
 from torch import Tensor, nn
+from torch.autograd.function import once_differentiable
 
 from penchant.batch import Segments
 
@@ -59,9 +60,9 @@ class Cell(nn.Module):
         return things.last(packed.index_select(0, things.ends))
 
     def run(self, gates: Tensor, some: Tensor | None, all_of: Tensor | None, going: tuple[int, ...], first: Tensor | None = None) -> Tensor:
-        """The state after each step [N, C, H], float32. All in step-major order; first: [going[0], C, H], zeros otherwise."""
+        """The state after each step [N, C, H], in the weights' dtype. All in step-major order; first: [going[0], C, H], zeros otherwise."""
         with torch.autocast(gates.device.type, enabled=False):
-            wanted = [None if v is None else v.float() for v in (gates, some, all_of, first)]
+            wanted = [None if v is None else v.to(self.state.weight.dtype) for v in (gates, some, all_of, first)]
             wanted += [self.state.weight, self.offset]
             keep = torch.is_grad_enabled() and any(v is not None and v.requires_grad for v in wanted)  # inside, nobody could tell
             states: Tensor = _Recurrence.apply(*wanted, going, self.reset, keep)  # type: ignore[no-untyped-call]
@@ -128,7 +129,7 @@ class _Recurrence(torch.autograd.Function):
         for n in going:
             h = h[:n]
             now, part = gates[at : at + n], saved[at : at + n] if keep else saved[:n]
-            two, c, extra = part[:, :, :2].flatten(2), part[:, :, 2], part[:, :, 3]
+            c, extra = part[:, :, 2], part[:, :, 3]
             if reset == "after":
                 product = h.reshape(-1, hidden) @ turned
                 product = product.view(n, columns, 3 * hidden)
@@ -156,6 +157,7 @@ class _Recurrence(torch.autograd.Function):
         return states
 
     @staticmethod
+    @once_differentiable
     def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, ...]:
         saved, states, some, all_of, first, weight = ctx.saved_tensors
         going, after = ctx.going, ctx.reset == "after"

@@ -9,42 +9,62 @@ The paper's step is that of gradient descent; here the term goes through Adam's 
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 from torch.nn import functional as F
 
 from penchant.batch import Batch, Segments
 from penchant.data.load import Loader
+from penchant.errors import ConfigError
 from penchant.nn.embedding import Table
 from penchant.nn.item import CatalogueEncoder, Ids
+from penchant.nn.model import Model
 
 AT_ONCE = 4096  # examples that are counted at a time
 
 
-def mini_batch_aware(model: nn.Module, loader: Loader, strength: float) -> dict[Table, Tensor]:
-    """float32 [V] of each table of items, lambda / n_j; where an id occurs in no example, lambda."""
+def mini_batch_aware(model: Model, loader: Loader, strength: float) -> dict[Table, Tensor]:
+    """float32 [V] of each table of items, lambda / n_j; where an id occurs in no example, lambda.
+
+    Raises ConfigError where every batch looks up the whole catalogue.
+    """
+    if model.wants.catalogue:
+        raise ConfigError(
+            "train.mini_batch_aware is of the rows that a batch looks up, but this model's loss looks up the whole catalogue in each. "
+            "Set it to 0, or use train.table_l2."
+        )
     return {table: strength / count.clamp(min=1) for table, count in occurrences(model, loader).items()}
 
 
-def occurrences(model: nn.Module, loader: Loader) -> dict[Table, Tensor]:
-    """float32 [V] of each table of items: in how many examples of the first epoch each id occurs, as a candidate or in the past."""
+def occurrences(model: Model, loader: Loader) -> dict[Table, Tensor]:
+    """float32 [V] of each table of items: in how many examples of the first epoch each id occurs, in whatever place.
+
+    UNKNOWN, which any id is for some epochs, counts as if it were in all of them.
+    """
     encoders = [module for module in model.modules() if isinstance(module, CatalogueEncoder | Ids)]
+    unmarked = replace(loader, config=loader.config.model_copy(update={"unknown": 0.0}))
     found: dict[Table, Tensor] = {}
-    for batch in loader.epoch(0, AT_ONCE):
-        batch = batch.to(next(model.parameters()).device)
+    for batch in unmarked.epoch(0, AT_ONCE):
+        batch = batch.to(model.device)
         example, place = _met(batch)
         for encoder in encoders:
             for table, at, id in encoder.looked_up(batch.row, batch.known):
                 count = found.setdefault(table, torch.zeros(table.num_embeddings, device=batch.row.device))
                 count += _examples(example, place, at, id, table.num_embeddings)
+    for count in found.values():
+        count[0] = len(loader.position)
     return found
 
 
 def _met(batch: Batch) -> tuple[Tensor, Tensor]:
     """Which example meets which place of Batch.row, as often as it does: int64 [n] each."""
-    many = len(batch.row)
-    asked = torch.arange(batch.requests, device=batch.row.device)[:, None] * many + batch.item
-    pair = torch.cat([asked.view(-1), batch.history.events.row * many + batch.history.item])
+    many, events = len(batch.row), batch.history.events
+    of_request = [batch.item] if batch.negative is None else [batch.item, batch.negative]
+    of_event = [batch.history.item] if batch.history.other is None else [batch.history.item, batch.history.other]
+    request = torch.arange(batch.requests, device=batch.row.device)[:, None]
+    pair = torch.cat([*((request * many + place).view(-1) for place in of_request), *(events.row * many + place for place in of_event)])
     return pair // many, pair % many
 
 

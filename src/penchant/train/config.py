@@ -86,6 +86,6 @@ class Judging:
         kind = find(config.model.get("name", "din"))
         train = config.train.model_copy(update={"monitor": self.monitor})
         loss = dict(kind.Loss) if config.loss is None else config.loss
-        kept = {} if "latest" in config.data.model_fields_set else {"latest": kind.latest}
-        data = config.data.model_copy(update=kept)
+        latest = kind.latest if config.data.latest is None else config.data.latest
+        data = config.data.model_copy(update={"latest": latest})
         return config.model_copy(update={"protocol": self.protocol.name, "split": self.split, "train": train, "data": data, "loss": loss})

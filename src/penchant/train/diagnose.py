@@ -34,7 +34,7 @@ from penchant.models.popularity import Popularity
 from penchant.nn.item import CatalogueEncoder
 from penchant.nn.model import Model
 from penchant.train.config import Judging, RunConfig
-from penchant.train.loss import read_loss
+from penchant.train.loss import Nothing, read_loss
 
 REQUESTS, CANDIDATES = 256, 8  # whose logits are looked at: thousands of them, in well under a second
 FEW = 20  # requests: of fewer, that nothing changes may be a coincidence
@@ -349,7 +349,8 @@ def dead_table(patient: Patient) -> Found:
 def saturated_outputs(patient: Patient) -> Found:
     """Logits so large that probabilities are 0 or 1, or all alike."""
     share, spread = float((np.abs(patient.here) > SATURATED).mean()), patient.spread
-    if share > OFTEN and not read_loss(patient.config.loss, where="run").compares:
+    loss = read_loss(patient.config.loss, where="run")
+    if share > OFTEN and not loss.compares and not isinstance(loss, Nothing):
         says = (
             f"{share:.0%} of the logits that were looked at lie beyond ±{SATURATED:.0f}, where a probability is 0 or 1 to the last digit: "
             "right answers teach nothing more, and one that is wrong costs without bound. A smaller train.rate or more "

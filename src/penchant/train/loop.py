@@ -41,7 +41,7 @@ from penchant.train.aware import mini_batch_aware
 from penchant.train.calibrate import calibrate, refuse_uncalibratable
 from penchant.train.config import Judging, RunConfig
 from penchant.train.diagnose import Finding, Patient, Validation, diagnose
-from penchant.train.loss import Loss, read_loss, refuse, total
+from penchant.train.loss import Loss, read_loss, refuse, refuse_for, total
 from penchant.train.optimiser import Optimiser
 
 CHECKED_EVERY = 20  # steps between looks at the loss: each look waits for a device
@@ -100,6 +100,8 @@ def fit(config: RunConfig, out: Path | str, *, log: Log | None = None, report: R
     torch.manual_seed(config.seed)
     item = item_config(config, find(name))
     model = build(encoding, name, own, item, where="run")
+    sampler, target = config.data.sampler.name, config.data.target
+    refuse_for(type(model), name, loss, sampler=sampler, target=target, further=model.wants.further)
     _start(model, encoding, config.start)
     data = EncodedLog(log, encoding, split.hidden)
     refuse_unjudgeable(data, split, judging.protocol)

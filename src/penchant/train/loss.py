@@ -28,6 +28,7 @@ from torch.nn import functional as F
 from penchant.batch import Batch, Output
 from penchant.config import Config, find_own, validate
 from penchant.errors import ConfigError, TrainingError, nearest, unknown_name
+from penchant.nn.model import Model
 
 TINY = 1.2e-38  # the least total weight: with nothing to learn from, a loss is 0 and not 0 / 0
 NEVER = -1e30  # the logit of a candidate that is left out: finite, so that gradients are
@@ -257,6 +258,20 @@ def refuse(loss: Loss, *, negatives: int, impressions: bool) -> None:
         raise ConfigError("loss.correct is true, but data.negatives is 0: nothing is drawn that could be corrected for. Set it to false.")
     if isinstance(loss, GBCE) and loss.sampling_rate is None:
         raise ConfigError(f"loss.name is {name!r}, but data.negatives is 0: set that to 1 or more, or loss.sampling_rate.")
+
+
+def refuse_for(model: type[Model], name: str, loss: Loss, *, sampler: str, target: str, further: int) -> None:
+    """Raises ConfigError where a model has nothing to learn by, or its own losses would be of what this run does not draw."""
+    own = model.Loss["name"] == "none"
+    if isinstance(loss, Nothing) and not own:
+        raise ConfigError(f"loss.name is 'none', but {name} has no loss of its own that could take its place: it would learn nothing.")
+    if own and target == "explicit":
+        raise ConfigError(f"data.target is 'explicit', but the loss of {name} is of what was chosen next; it predicts no values.")
+    if further and sampler in ("category", "alive"):
+        raise ConfigError(
+            f"data.sampler.name is {sampler!r}, but {name} asks for draws that every event of a past stands against: {sampler!r} draws for "
+            "one moment. Take uniform or popularity, or another loss of the model."
+        )
 
 
 def total(output: Output, batch: Batch, loss: Loss = BCE(), step: int = 0) -> Tensor:
