@@ -263,6 +263,7 @@ def test_softmax_with_own(length: list[int], shape: tuple[int, ...], scale: floa
     events = of(length)
     logit, own = torch.randn(events.total, *shape) * scale, torch.randn(events.owners, *shape) * scale
     each, mine = softmax_with_own(logit, own, events)
+    assert_close(events.sum(each) + mine, torch.ones_like(mine))
     for r, at in owners(events):
         together = softmax(np.concatenate([numbers(logit[at]), numbers(own[r])[None]]))
         near(each[at], together[:-1])
@@ -395,6 +396,7 @@ def test_a_transformer_layer_by_hand(norm: Any, causal: bool, length: list[int])
     layer, things = large(TransformerLayer(SelfAttention(4, heads=2, causal=causal), 4, hidden=7, norm=norm, dropout=0.3)), of(length)
     x = torch.randn(things.total, 4)
     made = layer(x, things)
+    assert made.shape == x.shape
     for _, mine in owners(things):
         near(made[mine], by_hand(layer, norm, numbers(x[mine])))
 
