@@ -445,8 +445,13 @@ def test_what_was_no_positive_is_no_next_item(loader: Loader) -> None:
             "data.sampler.name is 'category', but sasrec asks for draws that every event of a past stands against: 'category' draws for "
             "one moment. Take uniform or popularity, or another loss of the model.",
         ),
+        (
+            {"model": {"name": "sasrec"}, "data": {"target": "explicit", "negatives": 0}},
+            "data.target is 'explicit', but the loss of sasrec is of what was chosen next; it predicts no values. "
+            "Take another model, or data.target 'implicit'.",
+        ),
     ],
-    ids=["nothing to learn by", "draws of one moment"],
+    ids=["nothing to learn by", "draws of one moment", "values"],
 )
 def test_runs_that_would_learn_something_else_are_refused(asked: dict[str, Any], message: str, log: Log, tmp_path: Path) -> None:
     with pytest.raises(ConfigError) as caught:

@@ -266,7 +266,10 @@ def refuse_for(model: type[Model], name: str, loss: Loss, *, sampler: str, targe
     if isinstance(loss, Nothing) and not own:
         raise ConfigError(f"loss.name is 'none', but {name} has no loss of its own that could take its place: it would learn nothing.")
     if own and target == "explicit":
-        raise ConfigError(f"data.target is 'explicit', but the loss of {name} is of what was chosen next; it predicts no values.")
+        raise ConfigError(
+            f"data.target is 'explicit', but the loss of {name} is of what was chosen next; it predicts no values. "
+            "Take another model, or data.target 'implicit'."
+        )
     if further and sampler in ("category", "alive"):
         raise ConfigError(
             f"data.sampler.name is {sampler!r}, but {name} asks for draws that every event of a past stands against: {sampler!r} draws for "
