@@ -475,7 +475,10 @@ def test_what_a_log_cannot_be_prepared_with(tmp_path: Path) -> None:
 def test_what_a_run_cannot_ask_for(log: Log, tmp_path: Path) -> None:
     config = RunConfig(log=str(log.folder), model={"name": "popularity"}, train=FAST, protocol="loo-full")
     for asked, wanted in (
-        (Sessions(id="visit"), "run: sessions.id is 'visit', but the Log was prepared with no such column in events.session."),
+        (
+            Sessions(id="visit"),
+            "run: sessions.id is 'visit', but the Log was prepared with no such column in events.session: prepare it anew.",
+        ),
         (
             Sessions(change="makers"),
             "run: sessions.change is 'makers', no item field of kind 'category'; there is maker. Did you mean 'maker'?",
@@ -487,8 +490,14 @@ def test_what_a_run_cannot_ask_for(log: Log, tmp_path: Path) -> None:
         assert not (tmp_path / "run").exists()
     schema = schema_of(Sessions(id="visit"))
     for asked, wanted in (
-        (Sessions(id="visits"), "run: sessions.id is 'visits', but the Log was prepared with id = 'visit' in events.session."),
-        (Sessions(begins="visit"), "run: sessions.begins is 'visit', but the Log was prepared with id = 'visit' in events.session."),
+        (
+            Sessions(id="visits"),
+            "run: sessions.id is 'visits', but the Log was prepared with id = 'visit' in events.session: prepare it anew.",
+        ),
+        (
+            Sessions(begins="visit"),
+            "run: sessions.begins is 'visit', but the Log was prepared with id = 'visit' in events.session: prepare it anew.",
+        ),
     ):
         with pytest.raises(ConfigError) as caught:
             schema.with_sessions(asked, where="run")

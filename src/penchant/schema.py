@@ -258,7 +258,9 @@ class Schema(Config):
         has = ", ".join(f"{key} = {there!r}" for key, (_, there) in columns.items() if there is not None) or "no such column"
         for key, (asked, there) in columns.items():
             if asked is not None and asked != there:
-                raise ConfigError(f"{where}: sessions.{key} is {asked!r}, but the Log was prepared with {has} in events.session.")
+                raise ConfigError(
+                    f"{where}: sessions.{key} is {asked!r}, but the Log was prepared with {has} in events.session: prepare it anew."
+                )
         if fault := self._fault_of(sessions, "sessions"):
             raise ConfigError(f"{where}: {fault}")
         return self.model_copy(update={"events": self.events.model_copy(update={"session": sessions})})
