@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import replace
-from functools import partial
 from itertools import product
 from typing import Any
 
@@ -14,24 +13,21 @@ import torch
 from torch import Tensor
 from torch.testing import assert_close
 from torch.utils._python_dispatch import TorchDispatchMode
-from trials import ETA, SMALL_DIN, Capsules, IaCN, IaCNConfig
+from trials import ETA
 
 from penchant.batch import Batch, History, Segments
 from penchant.conformance.check import ask
-from penchant.conformance.laws import LAWS, PATTERNS, RAGGED, Subject, enlarge, gradients
+from penchant.conformance.laws import LAWS, PATTERNS, RAGGED, Subject
 from penchant.conformance.spy import Spy
 from penchant.conformance.world import raw_item
 from penchant.data.encoded import EncodedLog
 from penchant.data.load import Loader
 from penchant.encoding import Encoding
 from penchant.models import MODELS, build, item_encoder
-from penchant.models.deepfm import DeepFM, DeepFMConfig
-from penchant.models.mf import MF
 from penchant.nn.item import ItemConfig
 from penchant.nn.model import Model
-from penchant.train.loss import total
 
-SMALL, SMALL_DEEPFM = ItemConfig(dim=4), DeepFMConfig(hidden=(16, 8))
+SMALL = ItemConfig(dim=4)
 SIZES: dict[str, dict[str, Any]] = {
     "pooling": {"head": (16, 8), "profile": 4},
     "din": {"attention": (16, 8), "head": (16, 8), "profile": 4},
@@ -42,6 +38,7 @@ SIZES: dict[str, dict[str, Any]] = {
     "bst": {"heads": 2, "head": (16, 8), "profile": 4},
     "sasrec": {"heads": 2, "longest": 6, "negatives": 5},
     "ncf": {"layers": (16, 16, 8)},
+    "amp": {"personas": 3},
     "dain": {"tower": (16, 8), "field": 4},
     "wide-deep": {"hidden": (16, 8), "profile": 4, "buckets": 4096},
     "deepfm": {"hidden": (16, 8)},
@@ -51,6 +48,14 @@ CROSSES = (("user.id", "item.id"), ("user.town", "context.hour"), ("past.maker",
 
 def built(name: str, **more: Any) -> Callable[[Encoding], Model]:
     return lambda encoding: build(encoding, name, {**SIZES.get(name, {}), **more}, MODELS[name].Item.model_copy(update={"dim": 4}))
+
+
+def wrapped(name: str, auxiliary: str, **more: Any) -> Callable[[Encoding], Model]:
+    def make(encoding: Encoding) -> Model:
+        item = MODELS[name].Item.model_copy(update={"dim": 4})
+        return build(encoding, name, SIZES.get(name, {}), item, {"name": auxiliary, **more})
+
+    return make
 
 
 def trial(kind: Callable[..., Model], *config: Any) -> Callable[[Encoding], Model]:
@@ -64,6 +69,8 @@ MAKE: Mapping[str, Callable[[Encoding], Model]] = {
     "din relu": built("din", activation="relu", attention_activation="sigmoid"),
     "ncf gmf": built("ncf", parts=("gmf",)),
     "ncf mlp": built("ncf", parts=("mlp",)),
+    "amp alone": built("amp", personas=1),
+    "amp entropy": built("amp", attention_dim=3, temperature=5.0, chosen_entropy=0.5, other_entropy=0.2),
     "dain late": built("dain", fusion="late"),
     "dain onehot": built("dain", context="onehot", profile=True),
     "dain number": built("dain", context="number"),
@@ -85,15 +92,20 @@ MAKE: Mapping[str, Callable[[Encoding], Model]] = {
     "sasrec authors": built("sasrec", block="authors", embedding="authors", loss="cross_entropy"),
     "sasrec hstu": built("sasrec", block="hstu"),
     "sasrec sampled": built("sasrec", loss="sampled", blocks=1),
-    "capsules": trial(Capsules),
+    "mind softmax": built("mind", read_out="softmax", power=2.0, adaptive=False, first="content", hidden=(8,)),
+    "mind pow": built("mind", read_out="pow", power=2.0, rectify=False, through="last", rounds=2),
     "eta": trial(ETA),
-    "iacn din": trial(partial(IaCN, model_config=SMALL_DIN)),
-    "iacn mf": trial(partial(IaCN, model=MF)),
-    "iacn deepfm": trial(partial(IaCN, model=DeepFM, model_config=SMALL_DEEPFM)),
+    **{f"iacn {name}": wrapped(name, "iacn", **({"extra": 2} if name == "amp" else {})) for name in MODELS if name != "popularity"},
+    "iacn plain": wrapped("din", "iacn", mix="plain", weight=0.3, extra=3, attributes=False, read_out="softmax"),
+    "iacn request": wrapped("din", "iacn", negatives=0),
+    "wider din": wrapped("din", "wider", extra=2),
 }
 LEARNED = {"gradients", "sparse tables", "by heart", "same seed", "bfloat16", "no waiting"}  # laws of what has parameters
-FURTHER = [name for name in MAKE if name.startswith(("dien", "sasrec", "iacn")) and name != "dien no auxiliary"]  # what has further losses
-EXPLAIN = [name for name in MAKE if name.startswith(("pooling", "din", "dien", "dsin", "eta", "bst", "sasrec", "iacn din"))]
+FURTHER = [
+    name for name in MAKE if name.startswith(("dien", "sasrec", "iacn", "mind")) and name != "dien no auxiliary"
+]  # what has further losses
+FURTHER += ["amp entropy"]
+EXPLAIN = [name for name in MAKE if name.startswith(("pooling", "din", "dien", "dsin", "eta", "bst", "sasrec", "mind"))]
 EXPLAIN += ["wide-deep", "wide-deep crosses"]
 
 
@@ -216,27 +228,8 @@ def test_the_next_item_loss_of_each_alone_adds_up(loader: Loader) -> None:
     assert_near((each * later).sum() / later.sum(), model(batch).losses["next"])
 
 
-def test_the_interest_loss_of_each_alone_adds_up(loader: Loader) -> None:
-    model, batch = subject("iacn mf", loader).make().train(), of(loader, [4, 0, 7, 2, 1, 9])
-    counts = (batch.history.events.sizes > 0).float()
-    each = torch.stack([model(batch.take(torch.tensor([r]))).losses["interest"] for r in range(batch.requests)])
-    assert_near((each * counts).sum() / counts.sum(), model(batch).losses["interest"])
-
-
-@pytest.mark.parametrize("delta", [0.0, 0.3, 1.0])
-def test_iacn_mixes_the_gradients_of_its_extra_table(delta: float, loader: Loader) -> None:
-    batch, table = of(loader, RAGGED), "model.item.extra.table.weight"
-
-    def gradient(share: float, main: float, interest: float) -> Mapping[str, Tensor | None]:
-        torch.manual_seed(1)
-        encoding = loader.data.encoding
-        model = enlarge(IaCN(encoding, item_encoder(encoding, SMALL), IaCNConfig(delta=share), model_config=SMALL_DIN)).train()
-        output = model(batch)
-        (main * total(replace(output, losses={}), batch) + interest * output.losses["interest"]).backward()
-        return gradients(model)
-
-    mixed, main, interest = gradient(delta, 1, 1), gradient(1, 1, 0), gradient(0, 0, 1)
-    assert_near(mixed[table], delta * main[table] + (1 - delta) * interest[table])
-    assert_near(mixed["transform.weight"], interest["transform.weight"])  # what is not shared is not scaled
-    for n in ("model.item.item.id.weight", "model.head.request.weight"):
-        assert_near(mixed[n], main[n])
+@pytest.mark.parametrize(("name", "loss"), [("iacn mf", "auxiliary"), ("iacn request", "auxiliary"), ("mind", "interest")])
+def test_the_interest_loss_of_each_alone_adds_up(name: str, loss: str, loader: Loader) -> None:
+    model, batch = subject(name, loader).make().train(), of(loader, [4, 0, 7, 2, 1, 9])
+    each = torch.stack([model(batch.take(torch.tensor([r]))).losses[loss] for r in range(batch.requests)])
+    assert_near(each.mean(), model(batch).losses[loss])

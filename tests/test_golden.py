@@ -16,7 +16,6 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.testing import assert_close
-from trials import noise, route, scale_grad, squash
 
 from penchant.batch import Batch, Segments, Shown
 from penchant.config import Config
@@ -485,43 +484,3 @@ def all_pairs(encoding: Encoding, names: Sequence[str]) -> Iterator[tuple[int, .
         "shown.place": 6,
     }
     return product(*(range(sizes[name]) for name in names))
-
-
-# ----------------------------------------------------------------------------------------------------------------- trials
-
-
-@pytest.mark.parametrize(
-    ("rounds", "golden"),
-    [(1, (0.575146, 0.359246)), (2, (0.591932, 0.339261)), (3, (0.608739, 0.318623))],
-)
-def test_routing(rounds: int, golden: tuple[float, float]) -> None:
-    e, first = torch.tensor([[1.0, 0], [0, 1], [1, 1]]), torch.tensor([[0.5, -0.5], [-0.5, 0.5], [0, 0]])
-    expected = torch.tensor([golden, golden[::-1]])
-    alone, say = route(Segments.of(torch.tensor([3])), e, first, rounds)
-    assert_close(alone[0], expected, rtol=0, atol=1e-5)
-    assert_close(say.sum(-1), torch.ones(3))
-    together, _ = route(Segments.of(torch.tensor([3, 0, 3])), e.repeat(2, 1), first.repeat(2, 1), rounds)
-    assert_close(together, torch.stack([expected, torch.zeros(2, 2), expected]), rtol=0, atol=1e-5)
-
-
-def test_routing_from_nothing_leaves_all_capsules_alike() -> None:
-    e = torch.tensor([[1.0, 0], [0, 1], [1, 1]])
-    alike, _ = route(Segments.of(torch.tensor([3])), e, torch.zeros(3, 2), 3)
-    assert_close(alike[0], torch.full((2, 2), 0.471405), rtol=0, atol=1e-5)
-    assert torch.equal(noise(8, 3), noise(8, 3))
-    assert (squash(torch.randn(50, 4) * 100).norm(dim=-1) < 1 + 1e-6).all()
-
-
-@pytest.mark.parametrize("scale", [0.0, 0.3, 1.0])
-def test_scale_grad(scale: float) -> None:
-    x = torch.randn(5, requires_grad=True)
-    assert torch.equal(scale_grad(x, scale), x)
-    assert_close(torch.autograd.grad(scale_grad(x, scale).square().sum(), x)[0], scale * 2 * x)
-
-
-def test_gradient_mixing() -> None:
-    table = torch.tensor([[1.0, 2], [3, 4]], requires_grad=True)
-    loss = scale_grad(table, 0.3).square().sum() + 0.5 * 3 * scale_grad(table, 0.7).sum()
-    loss.backward()
-    assert float(loss.detach()) == 45
-    assert_close(table.grad, torch.tensor([[1.65, 2.25], [2.85, 3.45]]))

@@ -63,13 +63,15 @@ class Bundle:
     item: ItemConfig
     past: int  # events of a past that are kept
     tie: Tie
+    auxiliary: Mapping[str, Any] | None = None  # what the model is wrapped in, in AUXILIARIES, and its keys
     calibration: Calibration | None = None  # None: nobody says what its logits mean as probabilities
     facts: Mapping[str, Any] = field(default_factory=dict)
     version: str = ""  # the first digits of the weights' checksum; "" before it was saved
 
     @property
     def label(self) -> str:
-        return f"{self.name}@{self.version}" if self.version else self.name
+        name = f"{self.name}+{self.auxiliary['name']}" if self.auxiliary else self.name
+        return f"{name}@{self.version}" if self.version else name
 
 
 class _BundleConfig(Config):
@@ -79,6 +81,7 @@ class _BundleConfig(Config):
     past: int = Limits(ge=0)
     tie: Tie
     model: dict[str, Any] = {}
+    auxiliary: dict[str, Any] | None = None
     item: ItemConfig
 
 
@@ -86,7 +89,14 @@ def save_bundle(bundle: Bundle, folder: Path | str) -> None:
     """Writes a new folder, whole or not at all. Raises ExistsError, DiskError."""
     encoding = bundle.encoding
     with whole(Path(folder), what="bundle") as draft:
-        shape = _BundleConfig(name=bundle.name, past=bundle.past, tie=bundle.tie, model=dict(bundle.config), item=bundle.item)
+        shape = _BundleConfig(
+            name=bundle.name,
+            past=bundle.past,
+            tie=bundle.tie,
+            model=dict(bundle.config),
+            auxiliary=dict(bundle.auxiliary) if bundle.auxiliary else None,
+            item=bundle.item,
+        )
         (draft / "bundle.toml").write_text(dump(shape), encoding="utf-8")
         (draft / "schema.toml").write_text(dump(encoding.schema), encoding="utf-8")
         texts = {name: vocabulary.values for name, vocabulary in {"users": encoding.users, **encoding.vocabularies}.items()}
@@ -109,7 +119,7 @@ def load_bundle(folder: Path | str) -> Bundle:
     try:
         shape = read(_BundleConfig, folder / "bundle.toml")
         encoding = _encoding(folder)
-        model = build(encoding, shape.name, shape.model, shape.item, where=str(folder))
+        model = build(encoding, shape.name, shape.model, shape.item, shape.auxiliary, where=str(folder))
         model.load_state_dict(load_file(folder / "weights.safetensors"))
         calibration = _calibration(folder / "calibration.json")
         facts = json.loads((folder / "facts.json").read_text(encoding="utf-8"))
@@ -133,6 +143,7 @@ def load_bundle(folder: Path | str) -> Bundle:
         encoding=encoding,
         config=shape.model,
         item=shape.item,
+        auxiliary=shape.auxiliary,
         past=shape.past,
         tie=shape.tie,
         calibration=calibration,

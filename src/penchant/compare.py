@@ -28,7 +28,7 @@ from penchant.evaluate.judged import LOWER_IS_BETTER, Judged, parse_metric
 from penchant.evaluate.protocol import Protocol, find_protocol
 from penchant.files import disk_errors
 from penchant.metrics import Difference, Interval, bootstrap, paired
-from penchant.models import find
+from penchant.models import checked_auxiliary, find
 from penchant.train.config import RunConfig
 from penchant.train.loop import Report, fit
 
@@ -125,7 +125,8 @@ class Compared:
 def entries(config: RunConfig, models: Sequence[str]) -> list[Entry]:
     """A run for each model: a name in MODELS under this configuration's budget, or a run's TOML file with its own.
 
-    The configuration's own keys of its model are for that model alone. Raises ConfigError.
+    din+iacn is the model din with the auxiliary network iacn, din alone is without one. The configuration's own keys of its model are
+    for that model alone, and so are those of its auxiliary network. Raises ConfigError.
     """
     found = []
     for model in models:
@@ -133,8 +134,16 @@ def entries(config: RunConfig, models: Sequence[str]) -> list[Entry]:
             own = read(RunConfig, Path(model))
             found.append(Entry(label=Path(model).stem, config=own.model_copy(update={"log": config.log})))
         else:
-            keys = config.model if config.model.get("name", "din") == model else {"name": model}
-            found.append(Entry(label=model, config=config.model_copy(update={"model": keys})))
+            name, _, around = model.partition("+")
+            keys = _own(config.model, name, "din")
+            found.append(
+                Entry(
+                    label=model,
+                    config=config.model_copy(
+                        update={"model": keys, "auxiliary": _own(config.auxiliary or {}, around, "") if around else None}
+                    ),
+                )
+            )
     labels = [entry.label for entry in found]
     twice = sorted({label for label in labels if labels.count(label) > 1})
     if twice:
@@ -142,6 +151,11 @@ def entries(config: RunConfig, models: Sequence[str]) -> list[Entry]:
     if len(found) < 2:
         raise ConfigError("models: two or more were wanted, to be compared.")
     return found
+
+
+def _own(keys: Mapping[str, Any], name: str, default: str) -> dict[str, Any]:
+    """The keys of a model or auxiliary network of this name, where these are of it."""
+    return dict(keys) if keys.get("name", default) == name else {"name": name}
 
 
 def compare_models(
@@ -190,6 +204,8 @@ def _refuse_unlike(given: Sequence[Entry], plans: Sequence[RunConfig], asked: Pr
     """Raises ConfigError, before any work, where the models could not be judged on the same events; UnknownNameError for no model."""
     for entry, plan in zip(given, plans, strict=True):
         find(str(plan.model.get("name", "din")))
+        if plan.auxiliary is not None:
+            checked_auxiliary(plan.auxiliary, where="models")
         split, first = plan.judging().split, plans[0].judging().split
         asked.refuse_split(split)
         if split != first:

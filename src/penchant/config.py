@@ -51,6 +51,9 @@ def read(
         path = Path(source)
         values, where = _toml(path, error), where or f"config {path.name}"
     for key, value in (flags or {}).items():
+        first, _, rest = key.partition(".")
+        if rest and isinstance(values.get(first), str) and _is_table(kind, first):
+            values[first] = {"name": values[first]}  # a table that its name stood for, and now gets a key of its own
         _put(values, key.split("."), value, where, error)
     return validate(kind, values, where=where, error=error)
 
@@ -178,6 +181,12 @@ def _owner(kind: type[Config], location: Sequence[str]) -> type[Config] | None:
         elif get_origin(here) is dict:
             here = _unwrap(get_args(here)[1])
     return here if isinstance(here, type) and issubclass(here, Config) else None
+
+
+def _is_table(kind: type[Config], key: str) -> bool:
+    """Whether a key of a configuration is a table of whatever keys."""
+    field = kind.model_fields.get(key)
+    return field is not None and get_origin(_unwrap(field.annotation)) is dict
 
 
 def _unwrap(annotation: Any) -> Any:

@@ -1,13 +1,17 @@
-"""The models, one file each. MODELS is registry enough."""
+"""The models, one file each; and AUXILIARIES, what any of them can be wrapped in. Two dicts are registry enough.
+
+A name such as din+iacn means the model din wrapped in the auxiliary network iacn.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from typing import Any
 
-from penchant.config import validate
+from penchant.config import Config, validate
 from penchant.encoding import Encoding
-from penchant.errors import unknown_name
+from penchant.errors import ConfigError, unknown_name
+from penchant.models.amp import AMP
 from penchant.models.bst import BST
 from penchant.models.dain import DAIN
 from penchant.models.deepfm import DeepFM
@@ -16,7 +20,9 @@ from penchant.models.din import DIN
 from penchant.models.dsin import DSIN
 from penchant.models.gru import Recurrent
 from penchant.models.hrnn import HRNN
+from penchant.models.iacn import IaCN, Wider
 from penchant.models.mf import MF
+from penchant.models.mind import MIND
 from penchant.models.ncf import NCF
 from penchant.models.pooling import Pooling
 from penchant.models.popularity import Popularity
@@ -29,6 +35,7 @@ MODELS: dict[str, type[Model]] = {
     "popularity": Popularity,
     "mf": MF,
     "ncf": NCF,
+    "amp": AMP,
     "dain": DAIN,
     "wide-deep": WideDeep,
     "deepfm": DeepFM,
@@ -40,7 +47,11 @@ MODELS: dict[str, type[Model]] = {
     "hrnn": HRNN,
     "bst": BST,
     "sasrec": SASRec,
+    "mind": MIND,
 }
+
+
+AUXILIARIES: dict[str, type[Wider]] = {"iacn": IaCN, "wider": Wider}
 
 
 def find(name: str) -> type[Model]:
@@ -50,7 +61,46 @@ def find(name: str) -> type[Model]:
     return MODELS[name]
 
 
-def build(encoding: Encoding, name: str, config: Mapping[str, Any], item: ItemConfig | None = None, *, where: str = "model") -> Model:
-    """The model of this name for an encoding: `config` is the model's own, checked; `item` the encoder it is given."""
+def find_auxiliary(name: str) -> type[Wider]:
+    """The auxiliary network of this name. Raises UnknownNameError with the nearest."""
+    if name not in AUXILIARIES:
+        raise unknown_name("auxiliary", name, AUXILIARIES)
+    return AUXILIARIES[name]
+
+
+def build(
+    encoding: Encoding,
+    name: str,
+    config: Mapping[str, Any],
+    item: ItemConfig | None = None,
+    auxiliary: Mapping[str, Any] | None = None,
+    *,
+    where: str = "model",
+) -> Model:
+    """The model of this name for an encoding.
+
+    config: the model's own keys, checked; item: the encoder it is given; auxiliary: a name in AUXILIARIES and that one's own keys.
+    Raises ConfigError, UnknownNameError.
+    """
+    kind, own = checked(name, config, where=where)
+    encoder = item_encoder(encoding, item or kind.Item)
+    if auxiliary is None:
+        return kind(encoding, encoder, own)
+    around, further = checked_auxiliary(auxiliary, where=where)
+    return around(encoding, encoder, further, kind, own)
+
+
+def checked(name: str, config: Mapping[str, Any], *, where: str) -> tuple[type[Model], Config]:
+    """The model of this name and its configuration. Raises ConfigError, UnknownNameError."""
     kind = find(name)
-    return kind(encoding, item_encoder(encoding, item or kind.Item), validate(kind.Config, config, where=where, under="model"))
+    return kind, validate(kind.Config, config, where=where, under="model")
+
+
+def checked_auxiliary(auxiliary: Mapping[str, Any], *, where: str) -> tuple[type[Wider], Any]:
+    """The auxiliary network that `name` and its own keys describe. Raises ConfigError, UnknownNameError."""
+    own = dict(auxiliary)
+    name = own.pop("name", None)
+    if not isinstance(name, str):
+        raise ConfigError(f"{where}: auxiliary.name is {name!r}; one of {', '.join(AUXILIARIES)} was wanted.")
+    around = find_auxiliary(name)
+    return around, validate(around.Config, own, where=where, under="auxiliary")

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 from pydantic import Field as Limits
 from torch import Tensor
+from torch.nn import functional as F
 
 from penchant.batch import Batch, History, Memory, Output, User
 from penchant.config import Config
@@ -39,6 +40,14 @@ class MF(Model):
 
     def read(self, items: Tensor, user: User, history: History) -> Memory:
         return Memory(segments=history.events, whole={"user": self.user(user.code[:, 0])})
+
+    def interests(self, memory: Memory) -> Tensor:
+        """[R, 1, D + 1]: p_u, with a 1 that the bias is taken with."""
+        return F.pad(memory.whole["user"], (0, 1), value=1.0)[:, None]
+
+    def targets(self, items: Tensor) -> Tensor:
+        """[M, D + 1]."""
+        return items
 
     def score(self, items: Tensor, memory: Memory, batch: Batch, *, explain: bool = False) -> Output:
         item = items[batch.item]  # [R, C, D + 1]

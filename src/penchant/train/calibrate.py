@@ -103,7 +103,7 @@ def _refuse_no_odds(config: RunConfig, model: Model, loss: Loss) -> None:
     said = f"loss.name is {(config.loss or {}).get('name', 'bce')!r}"
     if not any(parameter.requires_grad for parameter in model.parameters()):
         said, why = f"model.name is {config.model.get('name', 'din')!r}", "it learns nothing, by no loss"
-    if type(model).Loss["name"] == "none":
+    if model.Loss["name"] == "none":
         said, why = f"model.name is {config.model.get('name', 'din')!r}", "it learns by a loss of its own"
     if config.data.target == "explicit":
         said, why = "data.target is 'explicit'", "what is learned is a value, not whether it is positive"

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 from pydantic import Field as Limits
-from pydantic import model_validator
+from pydantic import field_validator, model_validator
 
 from penchant.config import Config
 from penchant.data.load import LoadConfig
@@ -57,11 +57,18 @@ class RunConfig(Config):
     sessions: Sessions | None = None  # in place of those of the Log's schema; a column that it was not prepared with is refused
     data: LoadConfig = LoadConfig()
     model: dict[str, Any] = {"name": "din"}  # a name in MODELS, and that model's own keys
+    auxiliary: dict[str, Any] | None = None  # a name in AUXILIARIES, and that one's own keys: what the model is wrapped in
     start: tuple[str, ...] = ()  # bundles whose weights it starts from: one of the same model; of ncf one of each half
     item: ItemConfig | None = None  # what is not set here is what the model asks for
     loss: dict[str, Any] | None = None  # a name in LOSSES or "module:function", and that loss's own keys; None: what the model asks for
     train: TrainConfig = TrainConfig()
     calibrate: CalibrateConfig = CalibrateConfig()
+
+    @field_validator("model", "auxiliary", "loss", mode="before")
+    @classmethod
+    def _named(cls, value: Any) -> Any:
+        """A name alone is a table of that name."""
+        return {"name": value} if isinstance(value, str) else value
 
     def judging(self) -> Judging:
         """What validations judge by, with nothing left to be understood. Raises UnknownNameError, ConfigError."""

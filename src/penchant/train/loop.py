@@ -22,7 +22,7 @@ from typing import Any
 import torch
 
 from penchant.bundle import Bundle, load_bundle, save_bundle
-from penchant.config import dump, validate
+from penchant.config import dump
 from penchant.data.encoded import EncodedLog
 from penchant.data.fit import fit_encoding
 from penchant.data.load import Loader
@@ -33,7 +33,7 @@ from penchant.errors import ConfigError, DataError, ExistsError, TrainingError
 from penchant.evaluate.judge import judge, refuse_unjudgeable
 from penchant.evaluate.judged import Judged, better
 from penchant.files import disk_errors
-from penchant.models import MODELS, build, find
+from penchant.models import MODELS, build, checked, checked_auxiliary
 from penchant.nn.item import ItemConfig
 from penchant.nn.model import Model
 from penchant.train import checkpoint
@@ -86,7 +86,9 @@ def fit(config: RunConfig, out: Path | str, *, log: Log | None = None, report: R
     """
     out, begun = Path(out), time.perf_counter()
     name, own = _name_and_keys(config)
-    validate(find(name).Config, own, where="run", under="model")  # all that can be refused before the Log is read
+    kind, _ = checked(name, own, where="run")  # all that can be refused before the Log is read
+    if config.auxiliary is not None:
+        checked_auxiliary(config.auxiliary, where="run")
     judging = config.judging()
     config = judging.named(config)
     loss = read_loss(config.loss, where="run")
@@ -98,10 +100,10 @@ def fit(config: RunConfig, out: Path | str, *, log: Log | None = None, report: R
     split = split_of(log, judging.split)
     encoding = replace(fit_encoding(log, split.train), schema=schema)
     torch.manual_seed(config.seed)
-    item = item_config(config, find(name))
-    model = build(encoding, name, own, item, where="run")
+    item = item_config(config, kind)
+    model = build(encoding, name, own, item, config.auxiliary, where="run")
     sampler, target = config.data.sampler.name, config.data.target
-    refuse_for(type(model), name, loss, sampler=sampler, target=target, further=model.wants.further)
+    refuse_for(model, name, loss, sampler=sampler, target=target, further=model.wants.further)
     _start(model, encoding, config.start)
     data = EncodedLog(log, encoding, split.hidden)
     refuse_unjudgeable(data, split, judging.protocol)
@@ -122,6 +124,7 @@ def fit(config: RunConfig, out: Path | str, *, log: Log | None = None, report: R
         encoding=encoding,
         config=own,
         item=item,
+        auxiliary=config.auxiliary,
         past=config.data.past,
         tie=judging.protocol.tie,
         facts=_facts(config, log, split, best),

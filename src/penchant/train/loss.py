@@ -260,7 +260,7 @@ def refuse(loss: Loss, *, negatives: int, impressions: bool) -> None:
         raise ConfigError(f"loss.name is {name!r}, but data.negatives is 0: set that to 1 or more, or loss.sampling_rate.")
 
 
-def refuse_for(model: type[Model], name: str, loss: Loss, *, sampler: str, target: str, further: int) -> None:
+def refuse_for(model: Model, name: str, loss: Loss, *, sampler: str, target: str, further: int) -> None:
     """Raises ConfigError where a model has nothing to learn by, or its own losses would be of what this run does not draw."""
     own = model.Loss["name"] == "none"
     if isinstance(loss, Nothing) and not own:

@@ -1,0 +1,219 @@
+"""An auxiliary task that improves any model: the Interest-aware Capsule Network (Jaiswal and Xiong, "A Model-Agnostic Framework for
+Recommendation via Interest-aware Item Embeddings").
+
+                     ┌─ the model's own ─────────────────────────┐
+    item ─ encoders ─┤                                           ├─ concat ─ the model ─ logit ── L_main
+                     └─ auxiliary ─┬─ gradient times delta ──────┘
+                                   └─ gradient times 1 - delta ──┬─ candidate ──────────────────┐
+    past, profile ───────────────────────────────────────────────┴─ routing ─ interests 1 .. K ─┴─ sampled softmax ── L_aux
+
+    L = L_main + lambda L_aux,    g_E = delta dL_main/dE + (1 - delta) lambda dL_aux/dE    for the auxiliary tables E
+
+Both networks read one look-up of the auxiliary tables; each through an identity whose gradient is scaled, so that one backward pass
+gives the mixture, and the loss knows nothing of delta. Adam and Adagrad take no notice of a factor on a whole gradient, so of lambda
+and delta only lambda (1 - delta) / delta matters to the tables.
+
+                      source                            here
+    routing           a sum over i and j, x_j, W_ij     over i alone, x_i, one W: behaviour-to-interest routing (nn/capsule.py)
+    c_t               f(i_t, r_t): the item and what    the auxiliary tables of id and attributes (`attributes`); with `negatives` 0
+                      the system knows of it            the facts of showing it too, which drawn items do not have
+    score             c_t . i_u^K; scaled in a figure   that of the label-aware vector (`read_out`), over the root of the width
+    L_aux             sum of log P(c_i | i_u)           minus the mean, of what was chosen
+    negatives         not said                          `negatives` drawn a request; 0: the request's other candidates
+    lambda            not said                          `weight`, 1; `mix`: whether it counts in the tables' gradient
+    width of E        not said                          `extra` for the id and each attribute; None: as the model's own
+    control           none                              `Wider`: the same tables, and no second network
+
+In the source's own table delta = 1, which is no auxiliary gradient at all, already has two thirds of the gain: what the width is worth
+has to be taken off. That is what `Wider` is for.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import replace
+from typing import Any, Literal
+
+import torch
+from pydantic import Field as Limits
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from penchant.batch import Batch, History, Memory, Output, User
+from penchant.config import Config
+from penchant.encoding import Encoding
+from penchant.errors import ConfigError
+from penchant.nn.capsule import CapsuleConfig, Capsules, request_softmax, sampled_softmax
+from penchant.nn.item import ItemConfig, ItemEncoder, Widened, item_encoder
+from penchant.nn.model import Model, Wants
+from penchant.nn.person import Facts
+
+
+class WiderConfig(Config):
+    """The auxiliary tables."""
+
+    extra: int | None = Limits(None, ge=1)  # width of the auxiliary vector of an id and of each attribute; None: as the model's own
+    attributes: bool = True  # False: ids alone, as where the model's own encoder reads ids alone
+
+
+class IaCNConfig(WiderConfig, CapsuleConfig):
+    """The auxiliary tables, the capsules that read them, and how much either network has to say."""
+
+    weight: float = Limits(1.0, gt=0)  # lambda
+    delta: float = Limits(0.3, ge=0, le=1)  # the model's share of the auxiliary tables' gradient
+    mix: Literal["weighted", "plain"] = "weighted"  # plain: lambda does not count in that gradient, but for the capsules alone
+    negatives: int = Limits(8, ge=0)  # items drawn a request, of the sampled softmax; 0: the other candidates of the request
+
+
+class Wider(Model):
+    """Any model, given a wider item encoder, and nothing else: the control of `IaCN`.
+
+    Raises ConfigError where the model does not use the item encoder that it is given.
+    """
+
+    Config = WiderConfig
+
+    def __init__(self, encoding: Encoding, item: ItemEncoder, config: WiderConfig, kind: type[Model], own: Any) -> None:
+        """kind, own: the model that is wrapped, and its configuration."""
+        super().__init__(encoding, item, config)
+        width = item.parts[0] if config.extra is None else config.extra
+        extra = item_encoder(encoding, ItemConfig(dim=width, attributes=config.attributes and len(item.parts) > 1))
+        wide = Widened(item, extra)
+        self.model = kind(encoding, wide, own)
+        self.columns = slice(item.dim, wide.dim)  # of `items`, whatever the model puts after them
+        if not _leads(self.model.item, wide):
+            raise ConfigError(f"auxiliary: {kind.__name__} does not use the item encoder that it is given, so nothing can be made wider.")
+
+    @property
+    def item(self) -> ItemEncoder:  # type: ignore[override]
+        return self.model.item
+
+    @property
+    def Loss(self) -> Mapping[str, Any]:  # type: ignore[override]  # noqa: N802
+        return self.model.Loss
+
+    @property
+    def latest(self) -> int | None:  # type: ignore[override]
+        return self.model.latest
+
+    @property
+    def wants(self) -> Wants:
+        return self.model.wants
+
+    @property
+    def without_gradient(self) -> Mapping[str, str]:
+        return {f"model.{name}": why for name, why in self.model.without_gradient.items()}
+
+    @property
+    def pair_bytes(self) -> int:
+        return self.model.pair_bytes
+
+    @property
+    def candidate_bytes(self) -> int:
+        return self.model.candidate_bytes
+
+    def read(self, items: Tensor, user: User, history: History) -> Memory:
+        return self.model.read(items, user, history)
+
+    def score(self, items: Tensor, memory: Memory, batch: Batch, *, explain: bool = False) -> Output:
+        return self.model.score(items, memory, batch, explain=explain)
+
+
+class IaCN(Wider):
+    """Any model, and beside it a multi-interest network that both learn the auxiliary tables.
+
+    `explain` adds to what the model says each interest's weight for each candidate and which interest each event belongs to. The
+    interests and the auxiliary columns of the items also retrieve; the logit is the model's.
+    """
+
+    Config = IaCNConfig
+    share: Tensor
+
+    def __init__(self, encoding: Encoding, item: ItemEncoder, config: IaCNConfig, kind: type[Model], own: Any) -> None:
+        super().__init__(encoding, item, config, kind, own)
+        self.config, width = config, self.columns.stop - self.columns.start
+        self.capsules = Capsules(encoding, width, config)  # last, so that the model starts as its control does
+        self.shown = Facts(encoding, "shown", width, std=0.01) if not config.negatives else None
+        self.scale: float = width**-0.5
+        share = torch.ones(self.model.item.dim)
+        share[self.columns] = config.delta
+        self.register_buffer("share", share, persistent=False)  # of the gradient of each column, what the model says
+
+    @property
+    def wants(self) -> Wants:
+        asked = self.model.wants
+        return replace(asked, further=max(asked.further, self.config.negatives))
+
+    def read(self, items: Tensor, user: User, history: History) -> Memory:
+        memory = self.model.read(self.main(items), user, history)
+        interest, there, member = self.capsules(self.auxiliary(items), user, history)
+        each, event = dict(memory.each), dict(memory.event)
+        (each if memory.events is None else event)["auxiliary.member"] = member
+        whole = {**memory.whole, "auxiliary.interest": interest, "auxiliary.there": there}
+        return replace(memory, each=each, event=event, whole=whole)
+
+    def score(self, items: Tensor, memory: Memory, batch: Batch, *, explain: bool = False) -> Output:
+        output = self.model.score(self.main(items), memory, batch, explain=explain)
+        if not self.training and not explain:
+            return output
+        table = self.auxiliary(items)
+        interest, target = memory.whole["auxiliary.interest"], table[batch.item]  # [R, K, h], [R, C, h]
+        if self.shown is not None:
+            target = target + self.shown(batch.shown.code, batch.shown.number).sum(-2)
+        score = (target @ interest.transpose(1, 2)).float() * self.scale
+        weight = self.capsules.weights(score, memory.whole["auxiliary.there"])  # [R, C, K]
+        if self.training:
+            vector = weight @ interest * self.scale  # [R, C, h]
+            loss = self.loss(vector, target, table, batch)
+            output = replace(output, losses={**output.losses, "auxiliary": self.config.weight * loss})
+        if not explain:
+            return output
+        member = (memory.each if memory.events is None else memory.event)["auxiliary.member"]
+        return replace(output, interest=weight, member=member)
+
+    def loss(self, vector: Tensor, target: Tensor, table: Tensor, batch: Batch) -> Tensor:
+        """L_aux."""
+        if self.shown is not None:
+            return request_softmax(vector, target, batch)
+        return sampled_softmax(vector, target, table[:0] if batch.negative is None else F.embedding(batch.negative, table), batch)
+
+    def main(self, items: Tensor) -> Tensor:
+        """Items [M, *] as the wrapped model reads them."""
+        return scale_grad(items, self.share) if self.training else items
+
+    def auxiliary(self, items: Tensor) -> Tensor:
+        """Their auxiliary columns [M, h], as the capsules read them."""
+        weight, own = self.config.weight if self.config.mix == "plain" else 1.0, items[:, self.columns]
+        return scale_grad(own, (1 - self.config.delta) / weight) if self.training else own
+
+    def interests(self, memory: Memory) -> Tensor:
+        """[R, K, h]."""
+        return memory.whole["auxiliary.interest"]
+
+    def targets(self, items: Tensor) -> Tensor:
+        """[M, h]."""
+        return items[:, self.columns]
+
+
+def scale_grad(x: Tensor, scale: float | Tensor) -> Tensor:
+    """x, whose gradient is `scale` times what comes back; a tensor broadcasts with x."""
+    scaled: Tensor = _Scaled.apply(x, scale)  # type: ignore[no-untyped-call]
+    return scaled
+
+
+class _Scaled(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, scale: float | Tensor) -> Tensor:
+        ctx.scale = scale
+        return x.view_as(x)
+
+    @staticmethod
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, None]:
+        return gradient * ctx.scale, None
+
+
+def _leads(encoder: object, wide: nn.Module) -> bool:
+    """Whether an item encoder is `wide`, or has its columns first."""
+    while encoder is not None and encoder is not wide:
+        encoder = getattr(encoder, "item", None)
+    return encoder is wide
