@@ -42,7 +42,7 @@ from penchant.train.config import RunConfig
 from penchant.train.loop import fit
 
 METRIC, PROTOCOL = "gauc", PROTOCOLS["impressions"]
-ALL = {"people": 600, "items": 400, "requests": 50.0, "own": 0.6, "popular": 0.2, "position": 0.3, "bots": 0.0}
+ALL = {"items": 400, "requests": 50.0, "own": 0.6, "popular": 0.2, "position": 0.3, "bots": 0.0}
 MARKETS: dict[str, dict[str, Any]] = {
     "steady": {"drift": 0.0},
     "drifting": {"drift": 0.5, "stage": 8.0, "context": 0.0},
@@ -65,10 +65,10 @@ RUN: dict[str, Any] = {
 AT_ONCE = 512  # requests that attention is asked about at a time
 
 
-def market(folder: Path, kind: str, seed: int) -> Log:
+def market(folder: Path, kind: str, seed: int, people: int = 600) -> Log:
     """A market's Log, made where it is not there."""
     if not (folder / "log").exists():
-        make_market(folder / "raw", read(MarketConfig, {**ALL, **MARKETS[kind], "seed": seed}))
+        make_market(folder / "raw", read(MarketConfig, {**ALL, **MARKETS[kind], "people": people, "seed": seed}))
         prepare(folder / "raw", folder / "log")
     return open_log(folder / "log")
 

@@ -340,6 +340,36 @@ class ExplainsOtherwise(Sound):
         return Output(logit=self.logit(items, memory, batch) + explain)
 
 
+class Retrieves(Sound):
+    """One vector a person and one an item: it keeps the law of what offers them."""
+
+    def interests(self, memory: Memory) -> Tensor:
+        return memory.whole["interest"][:, None]
+
+    def targets(self, items: Tensor) -> Tensor:
+        return items
+
+
+class RetrievesFlat(Retrieves):
+    def interests(self, memory: Memory) -> Tensor:
+        return memory.whole["interest"]
+
+
+class RetrievesNothing(Retrieves):
+    def interests(self, memory: Memory) -> Tensor:
+        return super().interests(memory) / memory.segments.length[:, None, None]
+
+
+class RetrievesMates(Retrieves):
+    def interests(self, memory: Memory) -> Tensor:
+        return super().interests(memory) - memory.whole["interest"].mean(0)
+
+
+class RanksTargets(Retrieves):
+    def targets(self, items: Tensor) -> Tensor:
+        return items - items.mean(0)
+
+
 class Plain(Sound):
     """It has no options of its own, so it takes none."""
 
@@ -512,6 +542,14 @@ WRONG: list[tuple[str, type[nn.Module], str]] = [
     ),
     ("explanation", MembersOfRequests, "member is float32 [7, 3]; [24, K] was wanted."),
     ("explanation", ExplainsOtherwise, "the logits change by 1 when an explanation is asked for."),
+    (
+        "retrieval",
+        RetrievesFlat,
+        "interests are float32 [7, 16] and targets float32 [#, 16]; [7, K, D] and [#, D] were wanted.",
+    ),
+    ("retrieval", RetrievesNothing, "interests or targets are not finite, as empty pasts and unknown ids make them."),
+    ("retrieval", RetrievesMates, "the interests change by # when a person is asked about alone."),
+    ("retrieval", RanksTargets, "the targets change by # when fewer items are asked about."),
 ]
 
 
@@ -680,8 +718,8 @@ def test_the_model_of_the_page_passes(asked: Callable[..., Said]) -> None:
     assert (said.status, said.err) == (0, "")
     lines = said.out.splitlines()
     assert lines[:2] == ["ok              contract", "ok              forward"]
-    assert lines[-10:-7] == ["not applicable  further losses", "                  it has no further losses.", "ok              saving"]
-    assert re.fullmatch(r"my_models:Mine: 22 laws hold, 0 broken, 1 not applicable; \d+\.\d s\.", lines[-1])
+    assert lines[-12:-9] == ["not applicable  further losses", "                  it has no further losses.", "ok              saving"]
+    assert re.fullmatch(r"my_models:Mine: 22 laws hold, 0 broken, 2 not applicable; \d+\.\d s\.", lines[-1])
 
 
 def test_broken_laws_are_said_and_the_status_is_2(asked: Callable[..., Said], tmp_path: Path) -> None:
@@ -699,7 +737,7 @@ def test_broken_laws_are_said_and_the_status_is_2(asked: Callable[..., Said], tm
         "FAILED          many candidates",
         "FAILED          explanation",
     ]
-    assert re.fullmatch(r"my_broken:Raises: 19 laws hold, 3 broken, 1 not applicable; \d+\.\d s\.", lines[-1])
+    assert re.fullmatch(r"my_broken:Raises: 19 laws hold, 3 broken, 2 not applicable; \d+\.\d s\.", lines[-1])
 
 
 def test_json_is_one_object_whatever_a_model_prints(asked: Callable[..., Said]) -> None:

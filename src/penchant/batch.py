@@ -140,20 +140,29 @@ class Segments:
         kept = Segments.of(self.sizes.clamp(max=most).repeat_interleave(columns), self.start.device)
         return best[self.start[kept.row // columns] + kept.position, kept.row % columns], kept
 
-    @cached_property
-    def alike(self) -> list[tuple[Tensor, Segments]]:
-        """Owners by length, none in a group less than half as long as another: places of their things int64 [n], and their segments.
+    def alike(self, within: int = 2) -> list[tuple[Tensor, Segments]]:
+        """Owners by length, none in a group `within` times as long as another: places of their things int64 [n], and their segments.
 
-        A group is of no more owners than have CELLS pairs of things. Made on the host; an owner with nothing is in no group.
+        A group is of no more owners than have CELLS pairs of things. Made on the host, once; an owner with nothing is in no group.
         """
+        if within not in self._groups:
+            self._groups[within] = self._grouped(within)
+        return self._groups[within]
+
+    @cached_property
+    def _groups(self) -> dict[int, list[tuple[Tensor, Segments]]]:
+        return {}
+
+    def _grouped(self, within: int) -> list[tuple[Tensor, Segments]]:
         host = Segments(start=self._host, total=self.total, host=self._host)
-        size, device, found = self.sizes, self.start.device, []
-        for most in [1 << power for power in range(self.longest.bit_length() + 1)]:
-            owner = ((size > most // 2) & (size <= most)).nonzero().squeeze(-1)
+        size, device, found, most = self.sizes, self.start.device, [], 1
+        while most < within * self.longest:
+            owner = ((size > most // within) & (size <= most)).nonzero().squeeze(-1)
             for some in torch.split(owner, max(CELLS // most**2, 1)):
                 kept = Segments.of(size[some])
                 place = host.start[some][kept.row] + kept.position
                 found.append((place.to(device, non_blocking=True), kept.to(device)))
+            most *= within
         return [group for group in found if group[1].owners]
 
     def pad(self, value: Tensor) -> Tensor:
@@ -294,6 +303,7 @@ class Batch:
     history: History
     negative: Tensor | None = None  # int64 [R, n]    further items for sampled losses: places in `row`
     negative_log_q: Tensor | None = None  # float32 [R, n]  log-probability with which each was drawn
+    first_drawn: int | None = None  # from this place on `row` is of `negative` alone; None: it never is
     label: Tensor | None = None  # float32 [R, C]  None when serving
     log_q: Tensor | None = None  # float32 [R, C]  log-probability with which the sampler of negatives draws each candidate
     weight: Tensor | None = None  # float32 [R, C]  sample weight; in training every slot is real
@@ -304,7 +314,7 @@ class Batch:
 
     def take(self, rows: Tensor) -> Batch:
         """These requests only (int64, in host memory), in this order."""
-        kept = {name: value[rows] for name, value in _tensors(self).items() if name not in ("row", "known")}
+        kept: dict[str, Any] = {name: value[rows] for name, value in _tensors(self).items() if name not in ("row", "known")}
         return replace(self, user=self.user.take(rows), shown=self.shown.take(rows), history=self.history.take(rows), **kept)
 
     def candidates(self, index: slice | Tensor) -> Batch:

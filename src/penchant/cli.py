@@ -236,7 +236,8 @@ def train(*config: Words, out: Path, json: Json = False) -> None:
     file, words = (Path(config[0]), config[1:]) if config and not config[0].startswith("--") else (None, config)
     settings = read(RunConfig, file or {}, parse_flags(words), where=None if file else "flags")
     with progress() as shown:
-        shown.stage(f"training {settings.model.get('name', 'din')}")
+        wrapped = f"+{settings.auxiliary.get('name')}" if settings.auxiliary else ""
+        shown.stage(f"training {settings.model.get('name', 'din')}{wrapped}")
         done = run(settings, out, report=shown.run)
     rows = {"run": str(done.folder), "bundle": str(done.folder / "bundle"), "best": done.best, "seconds": round(done.seconds, 1)}
     findings = [asdict(finding) for finding in done.diagnosis]
@@ -426,9 +427,9 @@ def check(model: str, *config: Words, json: Json = False) -> None:
     Parameters
     ----------
     model
-        A name such as din, or module:Class, found in this folder or on Python's path.
+        A name such as din, or module:Class, found in this folder or on Python's path; din+iacn is din in an auxiliary network.
     config
-        A TOML file of [model] and [item], then dotted keys that override it, such as --model.head [16,8] --item.dim 8.
+        A TOML file of [model], [item] and [auxiliary], then dotted keys that override it, such as --model.head [16,8] --item.dim 8.
     """
     from penchant import show
     from penchant.config import parse_flags, read
@@ -439,7 +440,13 @@ def check(model: str, *config: Words, json: Json = False) -> None:
     sys.path.insert(0, str(Path.cwd()))
     with progress() as shown, redirect_stdout(sys.stderr):  # a model may print
         shown.stage(f"checking {model}")
-        found = check_model(model, settings.model, item=settings.item, report=lambda law: shown.stage(f"checking {model}: {law}"))
+        found = check_model(
+            model,
+            settings.model,
+            item=settings.item,
+            auxiliary=settings.auxiliary,
+            report=lambda law: shown.stage(f"checking {model}: {law}"),
+        )
     if json:
         _json(found.as_dict())
     else:

@@ -56,22 +56,21 @@ def collate(
     items with training rows, whatever the facts speak of.
     """
     everything = np.flatnonzero(encoding.catalogue.known) if catalogue else None
-    row, places = distinct(encoding.catalogue.size, pasts.item, requests.item, *_given(pasts.other, requests.further, everything))
+    row, places = distinct(encoding.catalogue.size, pasts.item, requests.item, *_given(pasts.other, everything, requests.further))
+    row, places, first_drawn = (row, places, None) if requests.further is None else _drawn_last(row, places)
     known = encoding.catalogue.known[row]
     if marked is not None:
         known = known & ~marked(row)
-    rest = iter(places[2:])
     history = History(
         item=_tensor(places[0]),
         time=_tensor(pasts.time),
         action=_tensor(pasts.action),
         number=_tensor(pasts.number),
         events=Segments.of(_tensor(pasts.length)),
-        other=None if pasts.other is None else _tensor(next(rest)),
+        other=None if pasts.other is None else _tensor(places[2]),
         chosen=None if pasts.chosen is None else _tensor(pasts.chosen.astype(np.float32)),
         fresh=_tensor(_fresh(encoding, pasts)),
     )
-    further = requests.further
     return Batch(
         row=_tensor(row),
         known=_tensor(known),
@@ -82,8 +81,9 @@ def collate(
         item=_tensor(places[1]),
         shown=_shown(encoding, requests),
         history=history,
-        negative=None if further is None else _tensor(next(rest)),
+        negative=None if requests.further is None else _tensor(places[-1]),
         negative_log_q=None if requests.further_log_q is None else _tensor(requests.further_log_q),
+        first_drawn=first_drawn,
         log_q=None if requests.log_q is None else _tensor(requests.log_q),
         label=None if requests.label is None else _tensor(requests.label),
         weight=None if requests.weight is None else _tensor(requests.weight),
@@ -129,6 +129,17 @@ def distinct(size: int, *parts: Ints) -> tuple[Ints, list[Ints]]:
         row, inverse = np.unique(flat, return_inverse=True)
     ends = np.cumsum([part.size for part in parts])[:-1]
     return row, [found.reshape(part.shape) for found, part in zip(np.split(inverse, ends), parts, strict=True)]
+
+
+def _drawn_last(row: Ints, places: list[Ints]) -> tuple[Ints, list[Ints], int]:
+    """Rows and places with the rows of the last part alone at the end, and where these begin."""
+    met = np.zeros(len(row), dtype=bool)
+    for part in places[:-1]:
+        met[part] = True
+    order = np.argsort(~met, kind="stable")
+    place = np.empty_like(order)
+    place[order] = np.arange(len(order))
+    return row[order], [place[part] for part in places], int(met.sum())
 
 
 def _tensor(value: NDArray[Any]) -> torch.Tensor:

@@ -71,5 +71,5 @@ def nearest(name: str, names: Iterable[str]) -> str:
 
 def unknown_name(what: str, name: str, names: Iterable[str]) -> UnknownNameError:
     """An error for `name` that says what there is and which one is nearest."""
-    names = list(names)
-    return UnknownNameError(f"{name!r} is not a {what}: there are {', '.join(names)}.{nearest(name, names)}")
+    names, article = list(names), "an" if what[0] in "aeiou" else "a"
+    return UnknownNameError(f"{name!r} is not {article} {what}: there are {', '.join(names)}.{nearest(name, names)}")

@@ -40,6 +40,11 @@ class Made:
     item: Ints  # [Q]      the candidate, a catalogue row
     label: Floats  # [Q]
 
+    @property
+    def items(self) -> int:
+        """How many there are."""
+        return self.encoding.catalogue.size - 1
+
     def requests(self, step: int, size: int) -> Ints:
         """int64 [size] the requests of a step, over and over."""
         found: Ints = np.arange(step * size, (step + 1) * size) % len(self.item)

@@ -32,7 +32,7 @@ from penchant.encoding import Ints
 from penchant.errors import ConfigError
 from penchant.models import build, find
 from penchant.nn.item import ItemConfig
-from penchant.train.loss import total
+from penchant.train.loss import read_loss, total
 from penchant.train.optimiser import Optimiser
 
 RATE = 1e-3  # of learning
@@ -128,17 +128,23 @@ def bench_train(
 
 
 class OurLoop:
-    """Batches and steps of a model of MODELS."""
+    """Batches and steps of a model of MODELS; din+iacn is the model din with the auxiliary network iacn."""
 
-    def __init__(self, made: Made, name: str, *, dim: int, own: Mapping[str, Any] | None = None) -> None:
-        """own: the model's keys; None: those of OWN that it has."""
+    def __init__(
+        self, made: Made, model: str, *, dim: int, own: Mapping[str, Any] | None = None, auxiliary: Mapping[str, Any] | None = None
+    ) -> None:
+        """own: the model's keys; None: those of OWN that it has. auxiliary: the keys of what it is wrapped in."""
+        name, _, around = model.partition("+")
         if own is None:
             own = {key: value for key, value in OWN.items() if key in find(name).Config.model_fields}
-        self.made, self.model = made, build(made.encoding, name, own, ItemConfig(dim=dim))
+        wrapped = {"name": around, **(auxiliary or {})} if around else None
+        self.made, self.model = made, build(made.encoding, name, own, ItemConfig(dim=dim), wrapped)
         if not any(parameter.requires_grad for parameter in self.model.parameters()):
             raise ConfigError(f"bench train: model {name!r} learns nothing; name one that does.")
         self.optimiser = Optimiser(self.model, RATE, RATE)
+        self.loss = read_loss(self.model.Loss)
         self.other = _others(made) if self.model.wants.others else None
+        self.further = _further(made, self.model.wants.further) if self.model.wants.further else None
 
     def batch(self, request: Ints) -> Batch:
         made = self.made
@@ -151,6 +157,8 @@ class OurLoop:
             time=made.time[made.start[made.person[request] + 1] - 1] + 1,
             item=made.item[request, None],
             label=made.label[request, None],
+            further=None if self.further is None else self.further[request],
+            further_log_q=None if self.further is None else np.full(self.further[request].shape, -np.log(made.items), np.float32),
         )
         pasts = Pasts(
             item=made.event[past],
@@ -166,7 +174,7 @@ class OurLoop:
         """One training step; the loss before it."""
         batch = self.batch(request)
         self.optimiser.zero_grad()
-        loss = total(self.model(batch), batch)
+        loss = total(self.model(batch), batch, self.loss)
         loss.backward()  # type: ignore[no-untyped-call]
         self.optimiser.step()
         return loss.detach()
@@ -174,9 +182,13 @@ class OurLoop:
 
 def _others(made: Made) -> Ints:
     """int64 [E] of each event an item that it is not of, any with the same chance; drawn once, so that drawing is no part of a step."""
-    items = made.encoding.catalogue.size - 1
-    drawn: Ints = np.random.default_rng(0).integers(1, max(items, 2), len(made.event))
-    return 1 + (made.event - 1 + drawn) % items
+    drawn: Ints = np.random.default_rng(0).integers(1, max(made.items, 2), len(made.event))
+    return 1 + (made.event - 1 + drawn) % made.items
+
+
+def _further(made: Made, count: int) -> Ints:
+    """int64 [Q, count] items of each request, any with the same chance; drawn once too."""
+    return np.random.default_rng(1).integers(1, 1 + made.items, (len(made.item), count))
 
 
 def count_flops(step: Callable[[], object]) -> int:

@@ -30,7 +30,7 @@ from penchant.metrics import auc
 from penchant.nn.attention import LocalActivation, Projected
 from penchant.nn.dice import Dice
 from penchant.nn.embedding import Table
-from penchant.nn.model import Model, score_in_chunks
+from penchant.nn.model import Model, Retriever, score_in_chunks
 from penchant.nn.recurrent import Cell
 from penchant.train.loss import BCE, total
 from penchant.train.optimiser import Optimiser
@@ -491,6 +491,28 @@ def explanation(subject: Subject) -> None:
             raise Broken(f"{name} is {_kind(value)}; [{', '.join(map(str, first))}, {letter}] was wanted")
 
 
+def retrieval(subject: Subject) -> None:
+    """What a model offers to find items by, interests(memory) [R, K, D] and targets(items) [M, D], is finite and each one's own."""
+    model = subject.warm()
+    if not isinstance(model, Retriever):
+        raise NotApplicable("it offers no interests")
+    batch = subject.batch(RAGGED)
+    with torch.no_grad():
+        items = model.item(batch.row, batch.known)
+        found, wanted = model.interests(model.read(items, batch.user, batch.history)), model.targets(items)
+        if found.dim() != 3 or found.shape[0] != batch.requests or wanted.shape != (len(items), found.shape[-1]):
+            raise Broken(
+                f"interests are {_kind(found)} and targets {_kind(wanted)}; [{batch.requests}, K, D] and [{len(items)}, D] were wanted"
+            )
+        if not (found.isfinite().all() and wanted.isfinite().all()):
+            raise Broken("interests or targets are not finite, as empty pasts and unknown ids make them")
+        for place in range(batch.requests):
+            one = batch.take(torch.tensor([place]))
+            alone = model.interests(model.read(items, one.user, one.history))
+            near("the interests", alone[0], found[place], "when a person is asked about alone")
+        near("the targets", model.targets(items[:3]), wanted[:3], "when fewer items are asked about")
+
+
 LAWS: Mapping[str, Callable[[Subject], None]] = {
     "contract": contract,
     "forward": forward,
@@ -515,6 +537,7 @@ LAWS: Mapping[str, Callable[[Subject], None]] = {
     "no waiting": waiting,
     "new items": new_items,
     "explanation": explanation,
+    "retrieval": retrieval,
 }
 
 

@@ -14,7 +14,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 import penchant.batch
 
 WAITS = {"_local_scalar_dense", "nonzero", "_unique2", "unique_dim", "unique_consecutive", "masked_select", "bincount", "equal"}
-HOST = {"of", "sizes", "longest", "_steps", "ends", "alike", "sessions"}  # of Segments and History: they work in host memory
+HOST = {"of", "sizes", "longest", "_steps", "ends", "_grouped", "sessions"}  # of Segments and History: they work in host memory
 TORCH, RNN = f"{Path(torch.__file__).parent}/", "torch/nn/modules/rnn.py"
 
 

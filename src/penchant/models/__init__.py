@@ -64,7 +64,7 @@ def find(name: str) -> type[Model]:
 def find_auxiliary(name: str) -> type[Wider]:
     """The auxiliary network of this name. Raises UnknownNameError with the nearest."""
     if name not in AUXILIARIES:
-        raise unknown_name("auxiliary", name, AUXILIARIES)
+        raise unknown_name("auxiliary network", name, AUXILIARIES)
     return AUXILIARIES[name]
 
 
@@ -87,7 +87,7 @@ def build(
     if auxiliary is None:
         return kind(encoding, encoder, own)
     around, further = checked_auxiliary(auxiliary, where=where)
-    return around(encoding, encoder, further, kind, own)
+    return around(encoding, encoder, further, lambda encoding, item: kind(encoding, item, own))
 
 
 def checked(name: str, config: Mapping[str, Any], *, where: str) -> tuple[type[Model], Config]:

@@ -30,7 +30,7 @@ has to be taken off. That is what `Wider` is for.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from typing import Any, Literal
 
@@ -48,6 +48,8 @@ from penchant.nn.item import ItemConfig, ItemEncoder, Widened, item_encoder
 from penchant.nn.model import Model, Wants
 from penchant.nn.person import Facts
 
+Make = Callable[[Encoding, ItemEncoder], Model]
+
 
 class WiderConfig(Config):
     """The auxiliary tables."""
@@ -62,7 +64,7 @@ class IaCNConfig(WiderConfig, CapsuleConfig):
     weight: float = Limits(1.0, gt=0)  # lambda
     delta: float = Limits(0.3, ge=0, le=1)  # the model's share of the auxiliary tables' gradient
     mix: Literal["weighted", "plain"] = "weighted"  # plain: lambda does not count in that gradient, but for the capsules alone
-    negatives: int = Limits(8, ge=0)  # items drawn a request, of the sampled softmax; 0: the other candidates of the request
+    negatives: int = Limits(4, ge=0)  # items drawn a request, of the sampled softmax; 0: the other candidates of the request
 
 
 class Wider(Model):
@@ -73,20 +75,33 @@ class Wider(Model):
 
     Config = WiderConfig
 
-    def __init__(self, encoding: Encoding, item: ItemEncoder, config: WiderConfig, kind: type[Model], own: Any) -> None:
-        """kind, own: the model that is wrapped, and its configuration."""
+    def __init__(self, encoding: Encoding, item: ItemEncoder, config: WiderConfig, make: Make) -> None:
+        """make: builds the model that is wrapped, given an item encoder."""
         super().__init__(encoding, item, config)
         width = item.parts[0] if config.extra is None else config.extra
         extra = item_encoder(encoding, ItemConfig(dim=width, attributes=config.attributes and len(item.parts) > 1))
         wide = Widened(item, extra)
-        self.model = kind(encoding, wide, own)
+        self.model = make(encoding, wide)
         self.columns = slice(item.dim, wide.dim)  # of `items`, whatever the model puts after them
-        if not _leads(self.model.item, wide):
-            raise ConfigError(f"auxiliary: {kind.__name__} does not use the item encoder that it is given, so nothing can be made wider.")
+        hops = _hops(self.model.item, wide)
+        if hops is None:
+            raise ConfigError(
+                f"auxiliary: {type(self.model).__name__} does not use the item encoder that it is given, so nothing can be made wider."
+            )
+        self.hops = hops
 
     @property
     def item(self) -> ItemEncoder:  # type: ignore[override]
         return self.model.item
+
+    @property
+    def extra(self) -> ItemEncoder:
+        """The auxiliary tables."""
+        encoder: Any = self.model.item
+        for _ in range(self.hops):
+            encoder = encoder.item
+        extra: ItemEncoder = encoder.extra
+        return extra
 
     @property
     def Loss(self) -> Mapping[str, Any]:  # type: ignore[override]  # noqa: N802
@@ -127,36 +142,56 @@ class IaCN(Wider):
     """
 
     Config = IaCNConfig
-    share: Tensor
 
-    def __init__(self, encoding: Encoding, item: ItemEncoder, config: IaCNConfig, kind: type[Model], own: Any) -> None:
-        super().__init__(encoding, item, config, kind, own)
+    def __init__(self, encoding: Encoding, item: ItemEncoder, config: IaCNConfig, make: Make) -> None:
+        super().__init__(encoding, item, config, make)
         self.config, width = config, self.columns.stop - self.columns.start
         self.capsules = Capsules(encoding, width, config)  # last, so that the model starts as its control does
         self.shown = Facts(encoding, "shown", width, std=0.01) if not config.negatives else None
         self.scale: float = width**-0.5
-        share = torch.ones(self.model.item.dim)
-        share[self.columns] = config.delta
-        self.register_buffer("share", share, persistent=False)  # of the gradient of each column, what the model says
+        self.rest = (1 - config.delta) / (config.weight if config.mix == "plain" else 1.0)  # the capsules' share of a gradient
 
     @property
     def wants(self) -> Wants:
         asked = self.model.wants
         return replace(asked, further=max(asked.further, self.config.negatives))
 
+    def forward(self, batch: Batch, *, explain: bool = False) -> Output:
+        """The three steps; in training, items that are drawn for the capsules alone are looked up in the auxiliary tables alone."""
+        first = batch.first_drawn
+        if not self.training or first is None or self.model.wants.further:
+            return super().forward(batch, explain=explain)
+        main, table = self.views(self.item(batch.row[:first], batch.known[:first]))
+        drawn = scaled(self.extra(batch.row[first:], batch.known[first:]), self.rest)
+        memory = self.remember(main, table, batch.user, batch.history)
+        return self.say(main, torch.cat([table, drawn]), memory, batch, explain=explain)
+
     def read(self, items: Tensor, user: User, history: History) -> Memory:
-        memory = self.model.read(self.main(items), user, history)
-        interest, there, member = self.capsules(self.auxiliary(items), user, history)
+        return self.remember(*self.views(items), user, history)
+
+    def score(self, items: Tensor, memory: Memory, batch: Batch, *, explain: bool = False) -> Output:
+        return self.say(*self.views(items), memory, batch, explain=explain)
+
+    def views(self, items: Tensor) -> tuple[Tensor, Tensor]:
+        """Items [M, *] as the model reads them, and their auxiliary columns [M, h] as the capsules do."""
+        if not self.training:
+            return items, items[:, self.columns]
+        return mixed(items, self.columns, self.config.delta, self.rest)
+
+    def remember(self, main: Tensor, table: Tensor, user: User, history: History) -> Memory:
+        """What the model keeps of a past, with its interests."""
+        memory = self.model.read(main, user, history)
+        interest, there, member = self.capsules(table, user, history)
         each, event = dict(memory.each), dict(memory.event)
         (each if memory.events is None else event)["auxiliary.member"] = member
         whole = {**memory.whole, "auxiliary.interest": interest, "auxiliary.there": there}
         return replace(memory, each=each, event=event, whole=whole)
 
-    def score(self, items: Tensor, memory: Memory, batch: Batch, *, explain: bool = False) -> Output:
-        output = self.model.score(self.main(items), memory, batch, explain=explain)
+    def say(self, main: Tensor, table: Tensor, memory: Memory, batch: Batch, *, explain: bool) -> Output:
+        """What the model says, with the loss of the interests in training, and what they say where that is asked for."""
+        output = self.model.score(main, memory, batch, explain=explain)
         if not self.training and not explain:
             return output
-        table = self.auxiliary(items)
         interest, target = memory.whole["auxiliary.interest"], table[batch.item]  # [R, K, h], [R, C, h]
         if self.shown is not None:
             target = target + self.shown(batch.shown.code, batch.shown.number).sum(-2)
@@ -177,15 +212,6 @@ class IaCN(Wider):
             return request_softmax(vector, target, batch)
         return sampled_softmax(vector, target, table[:0] if batch.negative is None else F.embedding(batch.negative, table), batch)
 
-    def main(self, items: Tensor) -> Tensor:
-        """Items [M, *] as the wrapped model reads them."""
-        return scale_grad(items, self.share) if self.training else items
-
-    def auxiliary(self, items: Tensor) -> Tensor:
-        """Their auxiliary columns [M, h], as the capsules read them."""
-        weight, own = self.config.weight if self.config.mix == "plain" else 1.0, items[:, self.columns]
-        return scale_grad(own, (1 - self.config.delta) / weight) if self.training else own
-
     def interests(self, memory: Memory) -> Tensor:
         """[R, K, h]."""
         return memory.whole["auxiliary.interest"]
@@ -195,25 +221,32 @@ class IaCN(Wider):
         return items[:, self.columns]
 
 
-def scale_grad(x: Tensor, scale: float | Tensor) -> Tensor:
-    """x, whose gradient is `scale` times what comes back; a tensor broadcasts with x."""
-    scaled: Tensor = _Scaled.apply(x, scale)  # type: ignore[no-untyped-call]
-    return scaled
+def mixed(items: Tensor, columns: slice, delta: float, rest: float) -> tuple[Tensor, Tensor]:
+    """items [M, D], and some of their columns [M, h]; their gradient is `delta` times the first's and `rest` times the second's."""
+    main, table = _Mixed.apply(items, columns, delta, rest)  # type: ignore[no-untyped-call]
+    return main, table
 
 
-class _Scaled(torch.autograd.Function):
+def scaled(x: Tensor, scale: float) -> Tensor:
+    """x, whose gradient is `scale` times what comes back."""
+    return mixed(x, slice(0, x.shape[1]), 0.0, scale)[1]
+
+
+class _Mixed(torch.autograd.Function):
     @staticmethod
-    def forward(ctx: Any, x: Tensor, scale: float | Tensor) -> Tensor:
-        ctx.scale = scale
-        return x.view_as(x)
+    def forward(ctx: Any, items: Tensor, columns: slice, delta: float, rest: float) -> tuple[Tensor, Tensor]:
+        ctx.columns, ctx.delta, ctx.rest = columns, delta, rest
+        return items.view_as(items), items[:, columns].clone()
 
     @staticmethod
-    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, None]:
-        return gradient * ctx.scale, None
+    def backward(ctx: Any, main: Tensor, table: Tensor) -> tuple[Tensor, None, None, None]:
+        before, own, after = main.tensor_split((ctx.columns.start, ctx.columns.stop), 1)
+        return torch.cat([before, ctx.delta * own + ctx.rest * table, after], 1), None, None, None
 
 
-def _leads(encoder: object, wide: nn.Module) -> bool:
-    """Whether an item encoder is `wide`, or has its columns first."""
+def _hops(encoder: object, wide: nn.Module) -> int | None:
+    """How many encoders an item encoder has around `wide`, whose columns come first; None where it does not have it there."""
+    hops = 0
     while encoder is not None and encoder is not wide:
-        encoder = getattr(encoder, "item", None)
-    return encoder is wide
+        encoder, hops = getattr(encoder, "item", None), hops + 1
+    return None if encoder is None else hops

@@ -333,7 +333,7 @@ class SelfAttention(nn.Module):
 
 def by_length(part: Callable[[Tensor, Segments], Tensor], x: Tensor, things: Segments) -> Tensor:
     """part(x, things), [N, *] -> [N, *], of owners of like lengths at a time: rows are then filled up by less than half."""
-    groups = things.alike
+    groups = things.alike()
     if len(groups) < 2:
         return part(x, things)
     made = torch.cat([part(x.index_select(0, place), some) for place, some in groups])

@@ -49,7 +49,7 @@ class CapsuleConfig(Config):
     first: Literal["place", "content", "events"] = "place"  # what tells capsules apart before routing does
     spread: float = Limits(1.0, gt=0)  # what the first logits are multiplied by
     merge: float | None = Limits(None, ge=-1, le=1)  # capsules of a greater cosine are one interest; None: all are kept
-    through: Literal["all", "last"] = "all"  # the rounds of routing that gradients go through
+    through: Literal["all", "last"] = "last"  # the rounds of routing that gradients go through
     hidden: tuple[int, ...] = ()  # of the layers between a capsule beside the profile and an interest
     rectify: bool = True  # whether the last of these layers ends in a ReLU
     read_out: Literal["max", "softmax", "pow"] = "max"  # which interests stand against an item while learning
@@ -113,15 +113,35 @@ def route(
 
     there: bool [R, K], the capsules that a person has; the others stay 0.
     """
-    device = low.device.type
-    with torch.autocast(device, enabled=False):  # small products that build on one another
-        if there is not None:
-            logit = logit.masked_fill(~events.spread(there), NEVER)
-        moved = low if through == "all" else low.detach()
-        for _ in range(rounds - 1):
-            logit = logit + events.dot(moved, squash(events.pool(moved, logit.softmax(-1))))
-        share = logit.softmax(-1)
-        return squash(events.pool(low, share)), share
+    if there is not None:
+        logit = logit.masked_fill(~events.spread(there), NEVER)
+    low, logit = low.float(), logit.float()
+    capsule, share = low.new_zeros(events.owners, logit.shape[1], low.shape[1]), torch.zeros_like(logit)
+    groups = events.alike(4)  # pasts of like lengths, which are filled up
+    if not groups:
+        return capsule + low.sum() + logit.sum(), share  # nothing, that a gradient can go through
+    owners, capsules, shares = [], [], []
+    with torch.autocast(low.device.type, enabled=False):  # small products that build on one another
+        for place, some in groups:
+            own, begin = some.pad(low.index_select(0, place)), some.pad(logit.index_select(0, place))
+            found, of_events = _rounds(own, begin.transpose(1, 2), rounds, through)
+            owners.append(events.row.index_select(0, place.index_select(0, some.start[:-1])))
+            capsules.append(found)
+            shares.append(some.unpad(of_events.transpose(1, 2)))
+    capsule = capsule.index_copy(0, torch.cat(owners), torch.cat(capsules))
+    return capsule, share.index_copy(0, torch.cat([place for place, _ in groups]), torch.cat(shares))
+
+
+def _rounds(low: Tensor, logit: Tensor, rounds: int, through: Literal["all", "last"]) -> tuple[Tensor, Tensor]:
+    """low [R, longest, D] and logits [R, K, longest] -> capsules [R, K, D], shares [R, K, longest].
+
+    What fills a past up has a share too, of zeros.
+    """
+    moved = low if through == "all" else low.detach()
+    for _ in range(rounds - 1):
+        logit = logit + squash(logit.softmax(1) @ moved) @ moved.transpose(1, 2)
+    share = logit.softmax(1)
+    return squash(share @ low), share
 
 
 def likeness(unit: Tensor, events: Segments, count: int) -> Tensor:
@@ -159,7 +179,7 @@ def merged(events: Segments, low: Tensor, capsule: Tensor, share: Tensor, there:
 def squash(z: Tensor) -> Tensor:
     """|z|^2 / (1 + |z|^2) z / |z|: the direction of z, and a length below 1."""
     square = z.square().sum(-1, keepdim=True)
-    return square / (1 + square) * z / (square + 1e-9).sqrt()
+    return z * (square / (1 + square) / (square + 1e-9).sqrt())
 
 
 def read_out(score: Tensor, there: Tensor, how: Literal["max", "softmax", "pow"], power: float) -> Tensor:

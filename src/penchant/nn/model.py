@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import chain
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Protocol, runtime_checkable
 
 import torch
 from torch import Tensor, nn
@@ -89,6 +89,20 @@ class Model(nn.Module):
     def candidate_bytes(self) -> int:
         """About what scoring one candidate takes beside that."""
         return 4096
+
+
+@runtime_checkable
+class Retriever(Protocol):
+    """What a model further offers whose items are found by searches, one for each vector of a person.
+
+    The best items by the greatest product of a person's interests with an item's target are those to score.
+    """
+
+    def interests(self, memory: Memory) -> Tensor:
+        """[R, K, D]."""
+
+    def targets(self, items: Tensor) -> Tensor:
+        """Items as the item encoder gives them [M, *] -> [M, D]."""
 
 
 def take_weights(model: nn.Module, weights: Mapping[str, Tensor]) -> None:
