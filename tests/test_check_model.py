@@ -772,7 +772,9 @@ def test_a_file_and_flags_over_it(asked: Callable[..., Said], tmp_path: Path) ->
     [
         (["dim"], f"'dim' is not a model: there are {', '.join(MODELS)}. Did you mean 'din'?"),
         (["din", "--model.hed", "3"], "din: model.hed is not a key of DINConfig. Did you mean 'head'?"),
-        (["din", "--train.epochs", "3"], "flags: train is not a key of CheckConfig. It has model, item."),
+        (["din", "--train.epochs", "3"], "flags: train is not a key of CheckConfig. It has model, item, auxiliary."),
+        (["din", "--auxiliary.delta", "0.5"], "din is wrapped in nothing, so auxiliary.delta cannot be set."),
+        (["din+icn"], "'icn' is not an auxiliary network: there are iacn, wider. Did you mean 'iacn'?"),
         (["mine:Dim"], "the model is 'mine:Dim', but there is no module 'mine' on Python's path; PYTHONPATH can name its folder."),
         (["my_models:Mein"], "the model is 'my_models:Mein', but 'my_models' has no class 'Mein'. Did you mean 'Mine'?"),
         (["my_models:"], "the model is 'my_models:'; 'module:class' was wanted, such as 'my_models:Mine'."),

@@ -105,6 +105,7 @@ FURTHER = [
     name for name in MAKE if name.startswith(("dien", "sasrec", "iacn", "mind")) and name != "dien no auxiliary"
 ]  # what has further losses
 FURTHER += ["amp entropy"]
+RETRIEVE = [name for name in MAKE if name.startswith(("mf", "amp", "sasrec", "mind", "iacn"))]
 EXPLAIN = [name for name in MAKE if name.startswith(("pooling", "din", "dien", "dsin", "eta", "bst", "sasrec", "mind"))]
 EXPLAIN += ["wide-deep", "wide-deep crosses"]
 
@@ -133,7 +134,8 @@ def assert_near(actual: Tensor | None, expected: Tensor | None) -> None:
 
 
 def applies(law: str, name: str) -> bool:
-    return not (law in LEARNED and name == "popularity") and not (law == "further losses" and name not in FURTHER)
+    asked = {"further losses": FURTHER, "retrieval": RETRIEVE}.get(law, MAKE)
+    return not (law in LEARNED and name == "popularity") and name in asked
 
 
 @pytest.mark.parametrize(
