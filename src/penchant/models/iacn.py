@@ -153,8 +153,8 @@ class IaCN(Wider):
 
     @property
     def wants(self) -> Wants:
-        asked = self.model.wants
-        return replace(asked, further=max(asked.further, self.config.negatives))
+        asked, drawn = self.model.wants, self.config.negatives
+        return replace(asked, further=max(asked.further, drawn), candidates=asked.candidates or not drawn)
 
     def forward(self, batch: Batch, *, explain: bool = False) -> Output:
         """The three steps; in training, items that are drawn for the capsules alone are looked up in the auxiliary tables alone."""

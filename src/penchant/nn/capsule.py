@@ -36,7 +36,6 @@ from penchant.nn.mlp import MLP
 from penchant.nn.person import Past
 
 TINY = 1.2e-38  # the least total weight: with nothing to learn from, the loss is 0
-PROFILE = 8  # width of each field of a profile
 PLACES = 512  # places of a past whose first logits are drawn; what is further on takes them in turn
 
 
@@ -50,6 +49,7 @@ class CapsuleConfig(Config):
     spread: float = Limits(1.0, gt=0)  # what the first logits are multiplied by
     merge: float | None = Limits(None, ge=-1, le=1)  # capsules of a greater cosine are one interest; None: all are kept
     through: Literal["all", "last"] = "last"  # the rounds of routing that gradients go through
+    profile: int = Limits(8, ge=1)  # width of each field of a profile
     hidden: tuple[int, ...] = ()  # of the layers between a capsule beside the profile and an interest
     rectify: bool = True  # whether the last of these layers ends in a ReLU
     read_out: Literal["max", "softmax", "pow"] = "max"  # which interests stand against an item while learning
@@ -69,7 +69,7 @@ class Capsules(nn.Module):
         """dim: of the items' vectors and of the interests."""
         super().__init__()
         self.config, k = config, config.interests
-        self.past, self.profile = Past(encoding, dim), Fields(encoding.sizes("user"), PROFILE)
+        self.past, self.profile = Past(encoding, dim), Fields(encoding.sizes("user"), config.profile)
         self.transform = nn.Linear(dim, dim, bias=False)  # S
         self.out = MLP(dim + self.profile.dim + encoding.numbers("user"), config.hidden, dim, "relu")
         drawn = {"place": PLACES, "content": dim, "events": 0}[config.first]

@@ -22,6 +22,7 @@ class Wants:
     """What a model's own losses ask of training batches, beside requests with their candidates."""
 
     others: bool = False  # History.other: an item not chosen at each event of a past
+    candidates: bool = False  # several of them a request, to be compared
     further: int = 0  # Batch.negative: so many further items drawn a request
     catalogue: bool = False  # Batch.row: every item with training rows
 

@@ -95,15 +95,16 @@ def fit(config: RunConfig, out: Path | str, *, log: Log | None = None, report: R
     if out.exists():
         raise ExistsError(f"{out}: this exists already; remove it, or train into another folder.")
     log = log or open_log(config.log)
-    refuse(loss, negatives=config.data.negatives, impressions=log.schema.events.impressions is not None)
+    impressions = log.schema.events.impressions is not None
+    refuse(loss, negatives=config.data.negatives, impressions=impressions)
     schema = log.schema if config.sessions is None else log.schema.with_sessions(config.sessions, where="run")
     split = split_of(log, judging.split)
     encoding = replace(fit_encoding(log, split.train), schema=schema)
     torch.manual_seed(config.seed)
     item = item_config(config, kind)
     model = build(encoding, name, own, item, config.auxiliary, where="run")
-    sampler, target = config.data.sampler.name, config.data.target
-    refuse_for(model, name, loss, sampler=sampler, target=target, further=model.wants.further)
+    called = f"{name}+{config.auxiliary['name']}" if config.auxiliary else name
+    refuse_for(model, called, loss, config.data, impressions=impressions)
     _start(model, encoding, config.start)
     data = EncodedLog(log, encoding, split.hidden)
     refuse_unjudgeable(data, split, judging.protocol)

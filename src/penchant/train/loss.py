@@ -27,6 +27,7 @@ from torch.nn import functional as F
 
 from penchant.batch import Batch, Output
 from penchant.config import Config, find_own, validate
+from penchant.data.load import LoadConfig
 from penchant.errors import ConfigError, TrainingError, nearest, unknown_name
 from penchant.nn.model import Model
 
@@ -260,17 +261,22 @@ def refuse(loss: Loss, *, negatives: int, impressions: bool) -> None:
         raise ConfigError(f"loss.name is {name!r}, but data.negatives is 0: set that to 1 or more, or loss.sampling_rate.")
 
 
-def refuse_for(model: Model, name: str, loss: Loss, *, sampler: str, target: str, further: int) -> None:
-    """Raises ConfigError where a model has nothing to learn by, or its own losses would be of what this run does not draw."""
-    own = model.Loss["name"] == "none"
+def refuse_for(model: Model, name: str, loss: Loss, data: LoadConfig, *, impressions: bool) -> None:
+    """Raises ConfigError where a model has nothing to learn by, or its own losses would be of what this run's batches do not have."""
+    own, sampler = model.Loss["name"] == "none", data.sampler.name
     if isinstance(loss, Nothing) and not own:
         raise ConfigError(f"loss.name is 'none', but {name} has no loss of its own that could take its place: it would learn nothing.")
-    if own and target == "explicit":
+    if own and data.target == "explicit":
         raise ConfigError(
             f"data.target is 'explicit', but the loss of {name} is of what was chosen next; it predicts no values. "
             "Take another model, or data.target 'implicit'."
         )
-    if further and sampler in ("category", "alive"):
+    if model.wants.candidates and not data.negatives and not impressions:
+        raise ConfigError(
+            f"{name} compares the candidates of a request, but data.negatives is 0 and the Log has no impressions: each request has one. "
+            "Set data.negatives to 1 or more; or auxiliary.negatives, where it is the auxiliary network that compares them."
+        )
+    if model.wants.further and sampler in ("category", "alive"):
         raise ConfigError(
             f"data.sampler.name is {sampler!r}, but {name} asks for draws that every event of a past stands against: {sampler!r} draws for "
             "one moment. Take uniform or popularity, or another loss of the model."
