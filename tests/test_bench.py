@@ -14,6 +14,8 @@ from penchant.bench.reference import REFERENCE, ReferenceLoop
 from penchant.bench.simulate import Made, simulate
 from penchant.bench.train import OurLoop, Round, bench_train, count_flops, measure_rate
 from penchant.errors import ConfigError, UnknownNameError
+from penchant.models import DIN
+from penchant.models.iacn import IaCN
 
 SMALL: dict[str, Any] = {"users": 300, "items": 120, "categories": 6, "longest": 12, "mean_past": 4}
 
@@ -171,7 +173,29 @@ def test_a_model_that_wants_items_not_chosen_gets_them() -> None:
     assert OurLoop(data, "din", dim=4).batch(data.requests(0, 200)).history.other is None
 
 
-@pytest.mark.parametrize("name", ["mf", "pooling", "dien"])
+def test_a_model_that_wants_drawn_items_gets_them() -> None:
+    data = made()
+    loop = OurLoop(data, "din+iacn", dim=4, auxiliary={"negatives": 3, "delta": 0.5})
+    assert isinstance(loop.model, IaCN)
+    assert (loop.model.config.delta, type(loop.model.model)) == (0.5, DIN)
+    request = data.requests(0, 200)
+    batch = loop.batch(request)
+    assert batch.negative is not None
+    assert batch.negative_log_q is not None
+    assert batch.negative.shape == batch.negative_log_q.shape == (200, 3)
+    assert torch.allclose(batch.negative_log_q, torch.tensor(-np.log(120), dtype=torch.float32))
+    drawn = batch.row[batch.negative]
+    assert torch.equal(drawn, loop.batch(request).row[loop.batch(request).negative])
+    assert set(drawn.unique().tolist()) <= set(range(1, 121))
+    assert len(drawn.unique()) > 100  # of 120
+    assert batch.first_drawn is not None
+    assert OurLoop(data, "din", dim=4).batch(request).negative is None
+    before = loop.model.state_dict()["capsules.transform.weight"].clone()
+    assert loop.step(request).isfinite()
+    assert not torch.equal(loop.model.state_dict()["capsules.transform.weight"], before)
+
+
+@pytest.mark.parametrize("name", ["mf", "pooling", "dien", "mind", "din+iacn", "din+wider"])
 def test_other_models(name: str) -> None:
     result = bench_train(**SMALL, model=name, dim=4, batch_size=16, rounds=1, steps=1, threads=1)
     assert result.ours.median > 0
@@ -184,5 +208,7 @@ def test_wrong_sizes_and_names() -> None:
         bench_train(threads=0)
     with pytest.raises(UnknownNameError, match="Did you mean 'din'"):
         bench_train(**SMALL, model="dinn")
+    with pytest.raises(UnknownNameError, match="'iacm' is not an auxiliary network"):
+        bench_train(**SMALL, model="din+iacm")
     with pytest.raises(ConfigError, match="'popularity' learns nothing"):
         bench_train(**SMALL, model="popularity")

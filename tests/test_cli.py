@@ -44,10 +44,29 @@ def test_train_by_file_and_flags(run: Said, log: Log, tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
+    ("words", "table"),
+    [
+        (["--auxiliary", "iacn"], '[auxiliary]\nname = "iacn"\n'),
+        (["--auxiliary", "iacn", "--auxiliary.delta", "0.5"], '[auxiliary]\nname = "iacn"\ndelta = 0.5\n'),
+        (["--model", "din", "--model.normalize", "softmax", "--auxiliary", "wider"], '[model]\nname = "din"\nnormalize = "softmax"\n'),
+    ],
+)
+def test_train_of_a_wrapped_model(run: Said, log: Log, tmp_path: Path, words: list[str], table: str) -> None:
+    said = run("train", "--log", log.folder, *FAST, *words, "--out", tmp_path / "out", "--json")
+    assert said.status == 0, said.err
+    assert table in (tmp_path / "out" / "config.toml").read_text()
+    found = run("evaluate", tmp_path / "out" / "bundle", "--protocol", "loo-full", "--json").json
+    assert found["results"][0]["model"].startswith(f"din+{words[words.index('--auxiliary') + 1]}@")
+
+
+@pytest.mark.parametrize(
     ("words", "message"),
     [
         (["--model.name", "dim"], f"'dim' is not a model: there are {', '.join(MODELS)}. Did you mean 'din'?"),
         (["--model.hed", "3"], "run: model.hed is not a key of DINConfig. Did you mean 'head'?"),
+        (["--auxiliary", "iacm"], "'iacm' is not an auxiliary network: there are iacn, wider. Did you mean 'iacn'?"),
+        (["--auxiliary", "iacn", "--auxiliary.detla", "0.5"], "run: auxiliary.detla is not a key of IaCNConfig. Did you mean 'delta'?"),
+        (["--auxiliary.delta", "0.5"], "run: auxiliary.name is None; one of iacn, wider was wanted."),
         (["--train.epoch", "3"], "flags: train.epoch is not a key of TrainConfig. Did you mean 'epochs'?"),
         (["--train.epochs", "0"], "flags: train.epochs is 0; input should be greater than or equal to 1."),
         (["--train.epochs"], "--train.epochs has no value: write --train.epochs VALUE."),

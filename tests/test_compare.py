@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 from said import Said
 
+from penchant.bundle import load_bundle
 from penchant.compare import Compared, compare_models, entries, holm
 from penchant.config import dump
 from penchant.conformance.world import write_world
@@ -170,6 +171,27 @@ def test_keys_of_a_model_are_its_own(base: RunConfig) -> None:
     assert [entry.config.model for entry in entries(config, ["din", "pooling"])] == [{"name": "din", "head": (16,)}, {"name": "pooling"}]
 
 
+def test_a_model_and_what_it_is_wrapped_in(base: RunConfig) -> None:
+    config = base.model_copy(update={"model": {"name": "din", "head": (16,)}, "auxiliary": {"name": "iacn", "delta": 0.7}})
+    given = entries(config, ["din", "din+iacn", "din+wider", "mf+iacn"])
+    assert [(entry.label, entry.config.model, entry.config.auxiliary) for entry in given] == [
+        ("din", {"name": "din", "head": (16,)}, None),
+        ("din+iacn", {"name": "din", "head": (16,)}, {"name": "iacn", "delta": 0.7}),
+        ("din+wider", {"name": "din", "head": (16,)}, {"name": "wider"}),
+        ("mf+iacn", {"name": "mf"}, {"name": "iacn", "delta": 0.7}),
+    ]
+    assert [entry.config.auxiliary for entry in entries(base, ["mf", "mf+iacn"])] == [None, {"name": "iacn"}]
+
+
+def test_a_model_is_compared_with_itself_wrapped(base: RunConfig, tmp_path: Path) -> None:
+    config = base.model_copy(update={"auxiliary": {"name": "iacn", "negatives": 2}})
+    found = compare_models(entries(config, ["mf", "mf+iacn", "mf+wider"]), 1, tmp_path / "out")
+    assert sorted(row.model for row in found.rows) == ["mf", "mf+iacn", "mf+wider"]
+    label = load_bundle(tmp_path / "out" / "runs" / "mf+iacn-0" / "bundle").label
+    assert label.startswith("mf+iacn@")
+    assert kept(tmp_path / "out", "mf+iacn-0").each("ndcg@10").shape == (found.people,)
+
+
 def test_what_is_refused(base: RunConfig, tmp_path: Path) -> None:
     with pytest.raises(ConfigError) as twice:
         entries(base, ["mf", "din", "mf"])
@@ -184,6 +206,12 @@ def test_what_is_refused(base: RunConfig, tmp_path: Path) -> None:
         compare_models(entries(base, ["mf", "din"]), 1, tmp_path / "out", metric="ndgc@10")
     with pytest.raises(UnknownNameError, match="'din2' is not a model"):
         compare_models(entries(base, ["popularity", "din2"]), 1, tmp_path / "out")
+    with pytest.raises(UnknownNameError, match="'iacm' is not an auxiliary network"):
+        compare_models(entries(base, ["popularity", "din+iacm"]), 1, tmp_path / "out")
+    bad = base.model_copy(update={"auxiliary": {"name": "iacn", "delta": 2.0}})
+    with pytest.raises(ConfigError, match=r"auxiliary.delta is 2.0; input should be less than or equal to 1"):
+        compare_models(entries(bad, ["mf", "din+iacn"]), 1, tmp_path / "out")
+    assert not (tmp_path / "out").exists()
 
 
 def test_holm_by_hand() -> None:

@@ -14,6 +14,7 @@ from pydantic import ValidationError, model_validator
 
 from penchant.config import Config, dump, parse_flags, read, validate
 from penchant.errors import ConfigError, PenchantError, SchemaError
+from penchant.train.config import RunConfig
 
 
 class Layer(Config):
@@ -117,6 +118,47 @@ def test_flag_under_a_value_is_refused() -> None:
     assert said({"name": "n"}, flags={"name.first": 1}) == "Net: name is a value, so name.first cannot be set under it."
     deep = said({"name": "n", "last": {"width": 3}}, flags={"last.width.of": 1})
     assert deep == "Net: last.width is a value, so last.width.of cannot be set under it."
+
+
+RUN = """
+log = "folder"
+auxiliary = "iacn"
+loss = "bpr"
+[model]
+name = "mf"
+bias = true
+"""
+
+
+@pytest.mark.parametrize(
+    ("words", "model", "auxiliary"),
+    [
+        ([], {"name": "mf", "bias": True}, {"name": "iacn"}),
+        (["--auxiliary.delta", "0.5"], {"name": "mf", "bias": True}, {"name": "iacn", "delta": 0.5}),
+        (["--auxiliary", "wider", "--auxiliary.extra", "4"], {"name": "mf", "bias": True}, {"name": "wider", "extra": 4}),
+        (["--auxiliary.extra", "4", "--auxiliary", "wider"], {"name": "mf", "bias": True}, {"name": "wider", "extra": 4}),
+        (["--model", "din"], {"name": "din"}, {"name": "iacn"}),  # in place of the table, whose keys were another's
+        (["--model.normalize=softmax", "--model", "din"], {"name": "din", "normalize": "softmax"}, {"name": "iacn"}),
+        (["--model.name", "din"], {"name": "din", "bias": True}, {"name": "iacn"}),
+    ],
+)
+def test_a_name_alone_is_a_table_of_that_name(
+    words: list[str], model: dict[str, object], auxiliary: dict[str, object], tmp_path: Path
+) -> None:
+    (tmp_path / "run.toml").write_text(RUN)
+    config = read(RunConfig, tmp_path / "run.toml", parse_flags(words))
+    assert (config.model, config.auxiliary, config.loss) == (model, auxiliary, {"name": "bpr"})
+    again = tmp_path / "again.toml"
+    again.write_text(dump(config))
+    assert read(RunConfig, again) == config
+
+
+def test_a_name_alone_stands_for_no_table_of_known_keys() -> None:
+    with pytest.raises(ConfigError) as caught:
+        read(RunConfig, {"log": "folder", "train": "quick"}, {"train.epochs": 3, "auxiliary": 5})
+    assert "train is a value, so train.epochs cannot be set under it." in str(caught.value)
+    with pytest.raises(ConfigError, match="auxiliary is 5; input should be a valid dictionary"):
+        read(RunConfig, {"log": "folder", "auxiliary": 5})
 
 
 @pytest.mark.parametrize(

@@ -146,7 +146,12 @@ def test_every_field_has_its_shape(loader: Loader, encoding: Encoding) -> None:
     assert batch.label.tolist() == [[1, 0, 0]] * 13
     assert batch.negative_log_q is not None
     assert torch.allclose(batch.negative_log_q, torch.tensor(-np.log(encoding.catalogue.known.sum()), dtype=torch.float32))
-    assert (batch.row.diff() > 0).all()
+    first = batch.first_drawn
+    assert first is not None
+    assert 0 < first < distinct_rows
+    assert (batch.row[:first].diff() > 0).all()
+    assert (batch.row[first:].diff() > 0).all()
+    assert len(batch.row.unique()) == distinct_rows
 
 
 def test_people_and_moments(loader: Loader, log: Log, encoding: Encoding) -> None:
@@ -362,7 +367,8 @@ def test_collate(encoding: Encoding) -> None:
         other=np.array([4, 5, 4]),
     )
     batch = collate(encoding, requests, pasts, marked=lambda row: row == 9)
-    assert batch.row.tolist() == [0, 2, 3, 4, 5, 7, 9]
+    assert batch.row.tolist() == [0, 3, 4, 5, 7, 9, 2]  # 2 was drawn, and is nothing else; 9 is in a past too
+    assert batch.first_drawn == 6
     assert batch.known.tolist() == [row != 9 and bool(encoding.catalogue.known[row]) for row in batch.row.tolist()]
     assert batch.known.tolist().count(False) == 2
     assert batch.row[batch.item].tolist() == [[7, 3], [3, 0]]
@@ -376,3 +382,44 @@ def test_collate(encoding: Encoding) -> None:
     assert batch.history.events.start.tolist() == [0, 0, 3]
     assert batch.weight is not None
     assert batch.weight.tolist() == [[1, 1], [1, 0]]
+    alone = collate(encoding, replace(requests, further=None, further_log_q=None), pasts)
+    assert (alone.row.tolist(), alone.first_drawn, alone.negative) == ([0, 3, 4, 5, 7, 9], None, None)
+    assert (batch.take(torch.tensor([1])).first_drawn, batch.candidates(slice(1)).first_drawn) == (6, 6)
+    every = collate(encoding, requests, pasts, catalogue=True)
+    assert every.first_drawn == len(every.row)  # nothing is drawn that is not there anyway
+    assert every.row[every.negative].tolist() == [[2], [9]]
+
+
+@settings(max_examples=60, deadline=None)
+@given(st.lists(st.integers(0, 12), min_size=2, max_size=8), st.lists(st.integers(0, 12), min_size=2, max_size=8), st.booleans())
+def test_what_was_only_drawn_stands_last(encoding: Encoding, met: list[int], drawn: list[int], others: bool) -> None:
+    ints, floats = (lambda *shape: np.zeros(shape, np.int64)), (lambda *shape: np.zeros(shape, np.float32))
+    facts: dict[str, Any] = {
+        "user": ints(1, 2),
+        "user_number": floats(1, 2),
+        "context": ints(1, 3),
+        "number": floats(1, 2),
+        "time": ints(1),
+    }
+    requests = Requests(**facts, item=np.array([met[:1]]), further=np.array([drawn]))
+    past, other = np.array(met[1:-1], np.int64), np.array(met[2:], np.int64)
+    pasts = PastFacts(
+        item=past,
+        time=ints(len(past)),
+        action=ints(len(past), 1),
+        number=floats(len(past), 2),
+        length=np.array([len(past)]),
+        other=other if others else None,
+    )
+    batch = collate(encoding, requests, pasts)
+    first, spoken = batch.first_drawn, {met[0], *met[1:-1], *(met[2:] if others else [])}
+    assert batch.row[:first].tolist() == sorted(spoken)
+    assert batch.row[first:].tolist() == sorted(set(drawn) - spoken)
+    assert batch.negative is not None
+    assert batch.row[batch.negative].tolist() == [drawn]
+    assert batch.row[batch.item].tolist() == [met[:1]]
+    assert batch.row[batch.history.item].tolist() == met[1:-1]
+    assert batch.known.tolist() == encoding.catalogue.known[batch.row.numpy()].tolist()
+    if others:
+        assert batch.history.other is not None
+        assert batch.row[batch.history.other].tolist() == met[2:]

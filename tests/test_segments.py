@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from dataclasses import replace
 from itertools import pairwise
@@ -286,17 +287,26 @@ def test_memory_bytes() -> None:
     assert memory([2], events=[3, 1]).bytes == 4 * (2 * 2 + 3) + 8 * 2 + 8 * 3
 
 
-@given(st.lists(st.integers(0, 40), min_size=1, max_size=12))
-def test_owners_of_like_lengths(length: list[int]) -> None:
+@given(st.lists(st.integers(0, 40), min_size=1, max_size=12), st.sampled_from([2, 4]))
+def test_owners_of_like_lengths(length: list[int], within: int) -> None:
     s = of(length)
     whose = s.row.tolist()
     met: list[int] = []
-    for place, group in s.alike:
+    groups = s.alike(within)
+    for place, group in groups:
         sizes = group.sizes.tolist()
-        assert max(sizes) < 2 * min(sizes)
+        assert max(sizes) < within * min(sizes)
         owners = list(dict.fromkeys(whose[at] for at in place.tolist()))
         assert [length[owner] for owner in owners] == sizes
         assert [whose[at] for at in place.tolist()] == [owner for owner, n in zip(owners, sizes, strict=True) for _ in range(n)]
         met += place.tolist()
     assert sorted(met) == list(range(s.total))
-    assert len(s.alike) <= max(length).bit_length()
+    assert len(groups) <= math.ceil(math.log(max(*length, 1), within)) + 1
+    assert s.alike(within) is groups  # made once
+    assert len(s.alike(4)) <= len(s.alike(2)) == len(s.alike())
+
+
+def test_owners_of_like_lengths_are_fewer_groups_the_wider_they_are() -> None:
+    s = of([1, 2, 3, 4, 5, 16, 17, 64])
+    assert [group.sizes.tolist() for _, group in s.alike(2)] == [[1], [2], [3, 4], [5], [16], [17], [64]]
+    assert [group.sizes.tolist() for _, group in s.alike(4)] == [[1], [2, 3, 4], [5, 16], [17, 64]]

@@ -50,7 +50,7 @@ def read(
     else:
         path = Path(source)
         values, where = _toml(path, error), where or f"config {path.name}"
-    for key, value in (flags or {}).items():
+    for key, value in sorted((flags or {}).items(), key=lambda flag: flag[0].count(".")):  # a table before its keys, however they came
         first, _, rest = key.partition(".")
         if rest and isinstance(values.get(first), str) and _is_table(kind, first):
             values[first] = {"name": values[first]}  # a table that its name stood for, and now gets a key of its own

@@ -56,6 +56,7 @@ class WiderConfig(Config):
 
     extra: int | None = Limits(None, ge=1)  # width of the auxiliary vector of an id and of each attribute; None: as the model's own
     attributes: bool = True  # False: ids alone, as where the model's own encoder reads ids alone
+    std: float = Limits(0.05, gt=0)  # of the normal distribution that they start from
 
 
 class IaCNConfig(WiderConfig, CapsuleConfig):
@@ -79,7 +80,7 @@ class Wider(Model):
         """make: builds the model that is wrapped, given an item encoder."""
         super().__init__(encoding, item, config)
         width = item.parts[0] if config.extra is None else config.extra
-        extra = item_encoder(encoding, ItemConfig(dim=width, attributes=config.attributes and len(item.parts) > 1))
+        extra = item_encoder(encoding, ItemConfig(dim=width, attributes=config.attributes and len(item.parts) > 1, std=config.std))
         wide = Widened(item, extra)
         self.model = make(encoding, wide)
         self.columns = slice(item.dim, wide.dim)  # of `items`, whatever the model puts after them

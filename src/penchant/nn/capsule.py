@@ -10,7 +10,7 @@ that a person gets the same capsules whenever asked. `first` says what:
     place     numbers drawn once, with the model, for each place in a past (the paper's draws, kept)
     content   a projection of low_i drawn once, with the model: the order of a past does not matter
     events    cos(low_i, low_s(j)), where s(1), s(2), ... are events of the past, each the one of greatest
-              max(0, cos(low_i, mean of the past)) (1 - max over l < j of cos(low_i, low_s(l))):
+              max(0, cos(low_i, mean of the past)) (1 - max over l < j of max(0, cos(low_i, low_s(l)))):
               of what there is much of, and unlike those before
 
 Routing finds as many capsules as it is given, and splits a taste to fill them. With `merge`, capsules that point the same way are one
@@ -192,7 +192,7 @@ def read_out(score: Tensor, there: Tensor, how: Literal["max", "softmax", "pow"]
     if how == "max":
         nearest = score.masked_fill(~there, NEVER).argmax(-1, keepdim=True)
         return torch.zeros_like(score).scatter(-1, nearest, 1.0)
-    raised = power * score if how == "softmax" else (score if power == int(power) else score.clamp(min=TINY)).pow(power)
+    raised = power * score if how == "softmax" else (score if power == int(power) else score.clamp(min=TINY)).pow(power).clamp(max=-NEVER)
     return raised.masked_fill(~there, NEVER).softmax(-1)
 
 
