@@ -1,7 +1,7 @@
 """Whether a wider vector of a person buys what several vectors buy: pooling at widths 8 to 256 beside DIN, MIND and AMP at 16.
 
-    market    a steady market of interest_family.py: a person's tastes and an item's are known. Models learn from what requests
-              showed (split by time) and are judged by protocol "impressions"; a seed is a market of its own
+    market    a steady market of interest_family.py, of 1,000 people and 2,000 items: a person's tastes and an item's are known. Models
+              learn from what requests showed (split by time) and are judged by protocol "impressions"; a seed is a market of its own
     beauty    Amazon Beauty by recipes/amazon-beauty.toml: protocol "ctr"; a seed is another run on the same people
 
 All arms of one kind of data have one budget, item vectors of the same attributes (`item.attributes` is on for MIND and AMP as well) and
@@ -34,8 +34,8 @@ from __future__ import annotations
 
 import argparse
 import json
+import shutil
 import sys
-import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -44,13 +44,15 @@ from typing import Any
 import numpy as np
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
-from interest_family import MODELS, RUN, market, true_tastes
+from interest_family import ALL, MARKETS, MODELS, RUN, true_tastes
 
 from penchant.bundle import Bundle, load_bundle
 from penchant.config import read
 from penchant.data.encoded import EncodedLog
 from penchant.data.fit import with_items_of
 from penchant.data.log import Log, open_log
+from penchant.data.prepare import prepare
+from penchant.data.sets.market import MarketConfig, make_market
 from penchant.data.split import Split, split_of
 from penchant.encoding import Bools, Ints
 from penchant.evaluate.compare import compare, evaluate
@@ -63,7 +65,8 @@ from penchant.nn.embedding import Table
 from penchant.train.config import RunConfig
 from penchant.train.loop import fit
 
-PEOPLE, RESAMPLES = 2000, 1000
+PEOPLE, RESAMPLES = 1000, 1000
+LARGER = {"people": 1000, "items": 2000}  # than interest_family.py's markets, whose 33 items a taste are soon all in a past
 ARMS: dict[str, tuple[dict[str, Any], int]] = {
     "popularity": ({"name": "popularity"}, 16),
     **{f"pooling {dim}": ({"name": "pooling"}, dim) for dim in (8, 16, 32, 64, 128, 256)},
@@ -106,7 +109,10 @@ class Ground:
 
 
 def of_market(out: Path, seed: int) -> Ground:
-    log = market(out, "steady", seed)
+    if not (out / "log").exists():
+        make_market(out / "raw", read(MarketConfig, {**ALL, **MARKETS["steady"], **LARGER, "seed": seed}))
+        prepare(out / "raw", out / "log")
+    log = open_log(out / "log")
     run = read(RunConfig, {**RUN, "log": str(log.folder), "seed": seed, "model": MODELS["din"]})
     taste = true_tastes(out, log)
     held = pq.read_table(out / "raw" / "truth" / "tastes.parquet").to_pydict()
@@ -121,7 +127,7 @@ def of_market(out: Path, seed: int) -> Ground:
 def of_beauty(folder: Path, seed: int) -> Ground:
     log = open_log(folder)
     run = read(RunConfig, RECIPE).model_copy(update={"log": str(folder), "seed": seed})
-    column = log.items.column("item.attributes").combine_chunks()
+    column = log.items.column("item.attributes")
     code, owner = pc.list_flatten(column).to_numpy(), pc.list_parent_indices(column).to_numpy()
     items = np.bincount(code)[code]
     order = np.lexsort((code, -items, owner))  # the commonest first
@@ -133,7 +139,8 @@ def of_beauty(folder: Path, seed: int) -> Ground:
 
 def learned(ground: Ground, arm: str, folder: Path) -> Bundle:
     """The arm's model, trained where it is not there, with all of the Log's items in its catalogue."""
-    if not (folder / "run" / "bundle").exists():
+    if not (folder / "run" / "bundle" / "manifest.json").exists():
+        shutil.rmtree(folder / "run", ignore_errors=True)  # it broke before its end
         fit(ground.config(arm), folder / "run", log=ground.log)
     bundle = load_bundle(folder / "run" / "bundle")
     encoding = with_items_of(bundle.encoding, ground.log)
@@ -142,19 +149,18 @@ def learned(ground: Ground, arm: str, folder: Path) -> Bundle:
 
 
 def studied(ground: Ground, arm: str, folder: Path) -> dict[str, Any]:
-    """All that is measured of one arm, and its judgement of the test part beside it."""
-    begun = time.perf_counter()
+    """All that is measured of one arm; beside it test.npz, its judgement of the test part, and crowding.npz, person by person."""
     bundle = learned(ground, arm, folder)
-    seconds = time.perf_counter() - begun
     test = evaluate(bundle, ground.log, ground.protocol)
     test.save(folder / "test.npz")
     data = EncodedLog(ground.log, bundle.encoding, ground.split.hidden)
-    found = {"parameters": parameters(bundle), "epochs": epochs(folder / "run"), "seconds": seconds}
+    found = {"parameters": parameters(bundle), "epochs": epochs(folder / "run")}
     found |= {"test": test.summary(), "gap": gap(ground, bundle, data)}
     seed = ground.run.seed
     lists = judge(bundle.model, data, ground.split, ground.whole, past=bundle.past, seed=seed, people=PEOPLE)
     found["lists"] = {"people": lists.people, **of_lists(data, lists)}
-    found["crowding"] = crowding(ground, data, lists)
+    found["crowding"], listed, base = crowding(ground, data, lists)
+    np.savez(folder / "crowding.npz", listed=listed, base=base)
     if ground.weight is not None:
         found["upper half"] = upper_half(ground, test)
     return found
@@ -207,8 +213,8 @@ def apart(a: Judged, b: Judged, metric: str, seed: int) -> Interval:
     return Interval(float(low), float(high))
 
 
-def crowding(ground: Ground, data: EncodedLog, lists: Judged) -> dict[str, Any]:
-    """How much of lists, of pasts, and of what lists could hold is of main and of minor tastes."""
+def crowding(ground: Ground, data: EncodedLog, lists: Judged) -> tuple[dict[str, Any], np.ndarray, np.ndarray]:
+    """How much of lists, of pasts, and of what lists could hold is of main and of minor tastes; the minor shares of lists and of pasts."""
     kinds, people = int(ground.taste.max()) + 1, len(lists.user)
     of_row = np.zeros(data.encoding.catalogue.size, dtype=np.int64)
     of_row[data.item] = ground.taste
@@ -227,17 +233,16 @@ def crowding(ground: Ground, data: EncodedLog, lists: Judged) -> dict[str, Any]:
     minor = own & ~main
 
     def shares(count: np.ndarray, which: Bools) -> np.ndarray:
-        share: np.ndarray = ((count * which).sum(1) / count.sum(1))[several]
+        share: np.ndarray = (count * which)[several].sum(1) / count[several].sum(1)
         return share
 
-    base, chance = shares(much, minor), shares(left, minor)
-    ratio = shares(listed, minor) / base
-    found: dict[str, Any] = {"people": int(several.sum()), "ratio": float(ratio @ base / base.sum())}
-    interval = bootstrap(ratio, base, resamples=RESAMPLES, seed=lists.seed)
-    found |= {"interval": [interval.low, interval.high], "chance": float(chance.mean() / base.mean())}
+    base, shown = shares(much, minor), shares(listed, minor)
+    found: dict[str, Any] = {"people": int(several.sum()), "ratio": float(shown.mean() / base.mean())}
+    interval = bootstrap(shown / base, base, resamples=RESAMPLES, seed=lists.seed)
+    found |= {"interval": [interval.low, interval.high], "chance": float(shares(left, minor).mean() / base.mean())}
     for name, count in {"past": much, "list": listed, "candidates": left}.items():
         found[name] = {"main": float(shares(count, main).mean()), "minor": float(shares(count, minor).mean())}
-    return found
+    return found, shown, base
 
 
 def _table(row: Ints, column: Ints, rows: int, columns: int) -> Ints:
@@ -247,7 +252,8 @@ def _table(row: Ints, column: Ints, rows: int, columns: int) -> Ints:
 
 def upper_half(ground: Ground, judged: Judged) -> dict[str, Any]:
     """The share of clicks that are ranked in the upper half of their request, ties by half, of the main planted taste and of the others."""
-    assert judged.rows is not None and ground.weight is not None
+    assert judged.rows is not None
+    assert ground.weight is not None
     rows, log, weight = judged.rows, ground.log, ground.weight
     start = np.flatnonzero(np.append(True, np.diff(rows.list) != 0))
     size = np.diff(start, append=len(rows.list))
@@ -288,23 +294,30 @@ def main(out: Path, kinds: Sequence[str], arms: Sequence[str], seeds: int, beaut
                     file.write_text(json.dumps(one, indent=1) + "\n", encoding="utf-8")
                     print(json.dumps({kind: seed, arm: brief(one)}), file=sys.stderr, flush=True)
                 here[arm] = json.loads(file.read_text(encoding="utf-8"))
-            test = {arm: Judged.load(home / arm.replace(" ", "-") / "test.npz", ground.protocol) for arm in arms}
             if BASE in arms:
-                here[f"GAUC less that of {BASE}"] = {arm: against(test[arm], test[BASE]) for arm in arms if arm != BASE}
+                here[f"less {BASE}"] = {arm: against(ground, home, arm) for arm in arms if arm != BASE}
             found[f"{kind} {seed}"] = here
     return found
 
 
-def against(a: Judged, b: Judged) -> list[float]:
-    gain = compare(a, b, "gauc")
-    return [gain.difference, gain.low, gain.high]
+def against(ground: Ground, home: Path, arm: str) -> dict[str, list[float]]:
+    """An arm's GAUC and crowding less the base's, over the same people, with intervals."""
+    folders = [home / one.replace(" ", "-") for one in (arm, BASE)]
+    gain = compare(*(Judged.load(folder / "test.npz", ground.protocol) for folder in folders), "gauc")
+    mine, other = (np.load(folder / "crowding.npz") for folder in folders)
+    base, more = mine["base"], mine["listed"] - other["listed"]
+    interval = bootstrap(more / base, base, resamples=RESAMPLES, seed=ground.run.seed)
+    return {
+        "gauc": [gain.difference, gain.low, gain.high],
+        "crowding": [float(more.sum() / base.sum()), interval.low, interval.high],
+    }
 
 
 def brief(one: Mapping[str, Any]) -> dict[str, Any]:
     """What to watch while it runs."""
     test, lists, seen = one["test"], one["lists"], one["crowding"]
     told = {"auc": test["auc"], "gauc": test["gauc"], "gap": one["gap"]["gauc"]["gap"], "lift": lists.get("popularity-lift@10")}
-    return {**told, "crowding": seen["ratio"], "epochs": one["epochs"], "seconds": one["seconds"]}
+    return {**told, "crowding": seen["ratio"], "epochs": one["epochs"]}
 
 
 if __name__ == "__main__":

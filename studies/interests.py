@@ -1,30 +1,36 @@
 """What several vectors find: interests and personas beside the tastes that simulated people have.
 
     tastes    do the events of one interest share a taste? Adjusted Rand index of events by interest (argmax of Output.member) against the
-              planted taste of their items, person by person
+              planted taste of their items, person by person; the same of AMP's personas, and how often two events of different tastes
+              share one
     sweep     1, 2, 4 or 8 interests: GAUC by how many tastes a person has, beside models that keep one vector, or look at each event
-    personas  the same of AMP's personas, and how often two events of different tastes share one
 
 Three markets whose tastes stay ("steady" of interest_family.py), of 1,500 people each. All models of a market have the same budget, learn
 from what its requests showed, to their patience, and are judged by how they order what later requests showed (split by time, protocol
 "impressions").
 
 MIND stands in two forms. "paper": first logits drawn by place, three rounds, all interests kept, ReLU. "events": first logits from
-events that stand out, six rounds, interests that point the same way are one, no ReLU. Pasts have 50 events at most, so that of eight
-interests a person has five (K' = log2 n, rounded down).
+events that stand out, six rounds, interests that point the same way are one, no ReLU. Gradients go through all rounds of routing; with
+four interests each form stands also with gradients through the last round alone. Pasts have 50 events at most, so that of eight interests a
+person has five (K' = log2 n, rounded down).
 
-A past is the last of a person: before what they chose last in the test part. Its events of the person's own tastes (truth/tastes.parquet)
-count; others, chance clicks, belong to no taste of theirs and are left out, but of their share is said how large it is. People of two or more
-tastes among those events are asked about. Of two events of different tastes the share that have one interest stands beside the same of
-any two events, which is what chance gives: interests of those sizes, dealt to events at random. The category of the items, which the
-models are told and which names the taste of all but 15% of them, stands there as one more way to part events.
+A past is the last of a person: before what they chose last in the test part. Its events of the person's own tastes
+(truth/tastes.parquet) count; the others, chance clicks, belong to no taste of theirs: how many they are is said, and they are left
+out. People of two or more tastes among the events that count are asked about. Of two events of different tastes the share that have
+one interest stands beside the same of any two events, which is what chance gives: interests of those sizes, dealt to events at
+random. Categories, which the models are told, stand there as one more way to part events: by the taste that most items of the category
+have. No model is told which categories share a taste, and of 15% of the items the category says nothing.
 
-    OMP_NUM_THREADS=1 python studies/interests.py OUT [SEED ...]     # about half an hour on one core; prints one JSON object
+    OMP_NUM_THREADS=1 python studies/interests.py OUT [--kinds KIND ...] [--seeds SEED ...]
+
+Prints one JSON object; a market is about a quarter of an hour on one core.
 """
 
 from __future__ import annotations
 
+import argparse
 import json
+import shutil
 import sys
 import time
 from collections.abc import Mapping, Sequence
@@ -60,13 +66,24 @@ MODELS: dict[str, dict[str, Any]] = {
     "pooling": {"name": "pooling"},
     "din": {"name": "din", "normalize": "softmax"},
     **{f"mind {form} {count}": {"name": "mind", "interests": count, **keys} for count in COUNTS for form, keys in FORMS.items()},
+    "mind paper 4, last round": {"name": "mind", "through": "last"},
+    "mind events 4, last round": {"name": "mind", **EVENTS, "through": "last"},
     "amp 0": {"name": "amp", "personas": 4},
     "amp 0.2": {"name": "amp", "personas": 4, "other_entropy": 0.2},
 }
-ASKED = ("mind paper 4", "mind events 4", "amp 0", "amp 0.2")  # which event is of which interest
+ASKED = (
+    "mind paper 4",
+    "mind paper 4, last round",
+    "mind events 4",
+    "mind events 4, last round",
+    "amp 0",
+    "amp 0.2",
+)  # which event is of which interest
 PAIRS = [
     *((f"mind {form} {count}", f"mind {form} 1") for form in FORMS for count in COUNTS[1:]),
     ("mind events 4", "mind paper 4"),
+    ("mind events 4", "mind events 4, last round"),
+    ("mind paper 4", "mind paper 4, last round"),
     ("mind events 4", "pooling"),
     ("mind paper 4", "pooling"),
     ("mind events 4", "din"),
@@ -79,6 +96,7 @@ SETTINGS: dict[str, Any] = {
     "item": {"dim": 16, "attributes": True},
     "train": {**RUN["train"], "rate": 5e-3, "epochs": 8, "patience": 1},
 }
+CATEGORY = "category"
 AT_ONCE = 512  # requests that members are asked about at a time
 
 
@@ -90,12 +108,13 @@ class Pasts:
     start: Ints  # [P + 1] the first event of each
     taste: Ints  # [E] of the item
     own: Bools  # [E] whether that is a taste of the person's
-    category: Ints  # [E] of the item
+    category: Ints  # [E] the taste that most items of its category have
 
 
 def learned(folder: Path, log: Log, model: str, seed: int) -> Bundle:
     """A model trained on a market, where it is not there."""
-    if not (folder / model / "bundle").exists():
+    if not (folder / model / "bundle" / "manifest.json").exists():
+        shutil.rmtree(folder / model, ignore_errors=True)  # it broke before its end
         begun = time.perf_counter()
         fit(read(RunConfig, {**SETTINGS, "log": str(log.folder), "seed": seed, "model": MODELS[model]}), folder / model, log=log)
         print(f"{folder.name} {model}: {time.perf_counter() - begun:.0f} s", file=sys.stderr, flush=True)
@@ -121,7 +140,10 @@ def members(bundle: Bundle, log: Log, folder: Path, own: Bools) -> tuple[Pasts, 
     user = log.user_of(chosen)
     last = np.append(user[1:] != user[:-1], True)  # events stand person by person, in the order of time
     chosen, user = chosen[last], user[last]
-    facts = np.stack([true_tastes(folder, log), log.items.column("item.category").to_numpy()], -1).astype(np.int64)
+    taste, category = true_tastes(folder, log), log.items.column("item.category").to_numpy()
+    count = np.zeros((category.max() + 1, own.shape[1]), dtype=np.int64)
+    np.add.at(count, (category, taste), 1)
+    facts = np.stack([taste, count.argmax(1)[category]], -1)
     rows = np.full((bundle.encoding.catalogue.size, 2), -1, dtype=np.int64)
     rows[data.item] = facts
     loader = Loader(data=data, position=chosen, config=LoadConfig(past=bundle.past), seed=0)
@@ -179,9 +201,9 @@ def person_by_person(pasts: Pasts, label: Ints) -> dict[str, list[float]]:
     return found
 
 
-def tastes_found(each: Mapping[str, Sequence[float]]) -> dict[str, Any]:
-    """Means over people, by how many of their tastes their past holds, with the interval of the adjusted Rand index."""
-    column = {name: np.array(values, dtype=np.float64) for name, values in each.items()}
+def tastes_found(markets: Sequence[Mapping[str, Sequence[float]]]) -> dict[str, Any]:
+    """Means over the people of all markets, by how many of their tastes their past holds, with the interval of the adjusted Rand index."""
+    column = {name: np.concatenate([np.array(one[name], dtype=np.float64) for one in markets]) for name in markets[0]}
     found: dict[str, Any] = {"share of other events": column["others"].sum() / column["events"].sum()}
     for tastes in (*TASTES[1:], "all"):
         here = column["tastes"] == tastes if tastes != "all" else column["tastes"] > 0
@@ -209,31 +231,40 @@ def sliced(judged: Mapping[str, Sequence[Judged]], tastes: Ints) -> dict[str, An
     return found
 
 
-def main(out: Path, seeds: Sequence[int]) -> dict[str, Any]:
-    judged: dict[str, list[Judged]] = {model: [] for model in MODELS}
-    looked: dict[str, list[dict[str, list[float]]]] = {model: [] for model in ("category", *ASKED)}
+def main(out: Path, kinds: Sequence[str], seeds: Sequence[int]) -> dict[str, Any]:
+    asked = {"tastes": ASKED, "sweep": tuple(MODELS)}
+    models = [model for model in MODELS if any(model in asked[kind] for kind in kinds)]
+    judged: dict[str, list[Judged]] = {model: [] for model in models}
+    looked: dict[str, list[dict[str, list[float]]]] = {model: [] for model in (CATEGORY, *ASKED)}
     tastes: list[Ints] = []
     for seed in seeds:
         folder = out / f"steady-{seed}"
         log = market(folder, "steady", seed, PEOPLE)
         own = own_tastes(folder, log)
-        for model in MODELS:
+        for model in models:
             bundle = learned(folder, log, model, seed)
             judged[model].append(evaluate(bundle, log, PROTOCOL))
             if model in ASKED:
                 pasts, label = members(bundle, log, folder, own)
                 looked[model].append(person_by_person(pasts, label))
                 if model == ASKED[0]:
-                    looked["category"].append(person_by_person(pasts, pasts.category))
-        tastes.append(own[judged["din"][-1].person].sum(1))
+                    looked[CATEGORY].append(person_by_person(pasts, pasts.category))
+        tastes.append(own[judged[models[0]][-1].person].sum(1))
     found: dict[str, Any] = {"metric": METRIC, "protocol": PROTOCOL.says, "markets": list(seeds)}
-    found["tastes"] = {model: tastes_found({key: sum((one[key] for one in some), []) for key in some[0]}) for model, some in looked.items()}
-    found["ari by market"] = {model: [float(np.mean(one["ari"])) for one in some] for model, some in looked.items()}
     found["gauc by market"] = {model: [one.value(METRIC) for one in some] for model, some in judged.items()}
-    found["gauc by tastes"] = sliced(judged, np.concatenate(tastes))
+    if "tastes" in kinds:
+        found["ari by market"] = {model: [float(np.mean(one["ari"])) for one in some] for model, some in looked.items()}
+        found["tastes"] = {model: tastes_found(some) for model, some in looked.items()}
+    if "sweep" in kinds:
+        found["gauc by tastes"] = sliced(judged, np.concatenate(tastes))
     return found
 
 
 if __name__ == "__main__":
+    parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
+    parser.add_argument("out", type=Path)
+    parser.add_argument("--kinds", nargs="*", default=["tastes", "sweep"], choices=["tastes", "sweep"])
+    parser.add_argument("--seeds", nargs="*", type=int, default=[0, 1, 2])
+    given = parser.parse_args()
     torch.set_num_threads(1)
-    print(json.dumps(main(Path(sys.argv[1]), [int(seed) for seed in sys.argv[2:]] or range(3)), indent=1))
+    print(json.dumps(main(given.out, given.kinds, given.seeds), indent=1))

@@ -65,6 +65,7 @@ class IaCNConfig(WiderConfig, CapsuleConfig):
     weight: float = Limits(1.0, gt=0)  # lambda
     delta: float = Limits(0.3, ge=0, le=1)  # the model's share of the auxiliary tables' gradient
     mix: Literal["weighted", "plain"] = "weighted"  # plain: lambda does not count in that gradient, but for the capsules alone
+    through: Literal["all", "last"] = "last"  # the rounds of routing that gradients go through: the last alone, for the step's sake
     negatives: int = Limits(4, ge=0)  # items drawn a request, of the sampled softmax; 0: the other candidates of the request
 
 

@@ -11,7 +11,8 @@ candidate is scored by the vector that is nearest to it. Lists come from K searc
     first logits      drawn, sigma 1; kept or not    drawn anew at each pass, at      drawn once with the model, by place in the past;
                       is not said                    inference too                    `first`: or by what the event is
     interests         max(1, min(K, log2 n))         K                                `adaptive`
-    gradient          not said                       of the last round alone          `through`: all, last
+    gradient          not said                       of the last round alone          `through`: all, by which interests follow
+                                                                                      tastes (docs/results.md); last, which is quicker
     layers            ReLU, beside the profile       one, ReLU, no profile            `hidden`, then one of the items' width; `rectify`
     label-aware       softmax of pow(s, p); p to     the nearest                      `read_out`: max; softmax of p s; pow, as printed
     attention         infinity is best

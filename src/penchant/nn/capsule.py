@@ -48,7 +48,7 @@ class CapsuleConfig(Config):
     first: Literal["place", "content", "events"] = "place"  # what tells capsules apart before routing does
     spread: float = Limits(1.0, gt=0)  # what the first logits are multiplied by
     merge: float | None = Limits(None, ge=-1, le=1)  # capsules of a greater cosine are one interest; None: all are kept
-    through: Literal["all", "last"] = "last"  # the rounds of routing that gradients go through
+    through: Literal["all", "last"] = "all"  # the rounds of routing that gradients go through
     profile: int = Limits(8, ge=1)  # width of each field of a profile
     hidden: tuple[int, ...] = ()  # of the layers between a capsule beside the profile and an interest
     rectify: bool = True  # whether the last of these layers ends in a ReLU
