@@ -572,11 +572,12 @@ def test_request_softmax_by_hand(weighs: bool, corrected: bool, loader: Loader) 
     vector, target, each = torch.randn(5, 5, 3), torch.randn(5, 5, 3), []
     for r in range(5):
         for c in range(5):
-            others = [k for k in range(5) if batch.label[r, k] == 0]  # other positives do not stand against it
+            weight = batch.weight[r] if weighs else torch.ones(5)
+            others = [k for k in range(5) if batch.label[r, k] == 0 and weight[k] > 0]  # other positives do not stand against it
             if batch.label[r, c] == 1 and others:
                 raised = {k: math.exp(float(vector[r, c] @ target[r, k]) - (float(log_q[r, k]) if corrected else 0)) for k in [c, *others]}
                 each.append((-math.log(raised[c] / sum(raised.values())), float(batch.weight[r, c]) if weighs else 1.0))
-    assert len(each) == 4
+    assert len(each) == (3 if weighs else 4)
     assert float(request_softmax(vector, target, batch)) == pytest.approx(mean_of(each), rel=1e-5)
     alone = replace(batch.candidates(slice(1)), label=torch.ones(5, 1), weight=None)
     assert float(request_softmax(vector[:, :1], target[:, :1], alone)) == 0

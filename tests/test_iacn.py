@@ -194,7 +194,8 @@ def test_what_the_capsules_learn_by(how: Any, negatives: int, loader: Loader) ->
     weight = read_out((target @ interest.transpose(1, 2)) * scale, there, how, 2.0)
     vector = scale * weight @ interest
     assert batch.negative is not None
-    expected = sampled_softmax(vector, target, table[batch.negative], batch) if negatives else request_softmax(vector, target, batch)
+    own = replace(batch, negative=batch.negative[:, :4], negative_log_q=batch.negative_log_q[:, :4])  # of more it takes the first
+    expected = sampled_softmax(vector, target, table[own.negative], own) if negatives else request_softmax(vector, target, batch)
     assert_close(output.losses["auxiliary"], expected)
     assert output.interest is output.member is None
     assert not model.eval()(batch).losses
@@ -349,8 +350,12 @@ def test_what_it_adds_to_an_explanation(name: str, loader: Loader) -> None:
     kept = memory.each if memory.events is None else memory.event
     assert kept["auxiliary.member"].shape == member.shape
     assert (memory.events is None) == (name != "dsin")
-    assert_close(model.interests(memory), interest)
-    assert torch.equal(model.targets(items_of(model, batch)), table)
+    if name == "mf":  # whose own retrieve
+        assert torch.equal(model.interests(memory), model.model.interests(memory))
+        assert torch.equal(model.targets(items_of(model, batch)), items_of(model, batch))
+    else:
+        assert_close(model.interests(memory), interest)
+        assert torch.equal(model.targets(items_of(model, batch)), table)
 
 
 # ----------------------------------------------------------------------------------------------------------------- bundles
@@ -417,3 +422,55 @@ def test_what_is_refused(loader: Loader) -> None:
         build(loader.data.encoding, "din", {}, auxiliary={"name": "iacm"})
     assert str(unknown.value).endswith("there are iacn, wider. Did you mean 'iacn'?")
     assert "'iacm' is not an auxiliary network" in str(unknown.value)
+
+
+# ------------------------------------------------------------------------------------------------------ beside the model
+
+
+@pytest.mark.parametrize("name", ["wide-deep", "deepfm"])
+def test_a_model_of_ids_stays_one(name: str, loader: Loader) -> None:
+    encoding, item = loader.data.encoding, ItemConfig(dim=4, attributes=False)
+    plain, wider = build(encoding, name, {}, item), build(encoding, name, {}, item, {"name": "wider"})
+    told = {key.removeprefix("model.") for key in wider.state_dict()}
+    assert {key for key in told if "fields" in key or "many" in key} <= set(plain.state_dict())
+
+
+def test_each_of_two_networks_stands_against_as_many_as_it_asked_for(loader: Loader) -> None:
+    few, batch = made(loader, "sasrec", negatives=2, rectify=False), some(loader)
+    alone = few.model(replace(batch, negative=batch.negative[:, :5], negative_log_q=batch.negative_log_q[:, :5]))
+    assert few.model.config.negatives == 5
+    longer = batch.negative.repeat(1, 3), batch.negative_log_q.repeat(1, 3)
+    more = few(replace(batch, negative=longer[0], negative_log_q=longer[1]))
+    assert_close(more.losses["next"], alone.losses["next"])
+    assert_close(more.losses["auxiliary"], few(batch).losses["auxiliary"])
+
+
+def test_with_delta_1_drawn_items_are_not_even_stepped(loader: Loader) -> None:
+    batch = some(loader)
+    for delta, drawn in ((1.0, False), (0.5, True)):
+        model = made(loader, "din", delta=delta, rectify=False)
+        total(model(batch), batch).backward()
+        met = set(model.extra.id.weight.grad.coalesce().indices()[0].tolist())
+        assert bool(set(batch.row[batch.first_drawn :].tolist()) & met) == drawn
+
+
+def test_what_no_logit_is_made_of_stands_aside(loader: Loader) -> None:
+    model, batch = made(loader, "mf").eval(), some(loader)
+    before = model(batch).logit
+    with torch.no_grad():
+        for name, parameter in model.named_parameters():
+            if name.startswith(model.aside):
+                parameter.normal_()
+    assert torch.equal(model(batch).logit, before)
+    assert not any(name.startswith(model.aside) for name, _ in made(loader, "mf", "wider").named_parameters())
+
+
+def test_a_wrapped_model_starts_from_one_that_is_wrapped_alike(loader: Loader) -> None:
+    model, other = made(loader, "din"), made(loader, "din")
+    with torch.no_grad():
+        other.capsules.transform.weight.fill_(3)
+    model.start_from([other])
+    assert bool((model.capsules.transform.weight == 3).all())
+    with pytest.raises(ConfigError) as caught:
+        model.start_from([made(loader, "mf")])
+    assert str(caught.value) == "IaCN of DIN starts from one trained IaCN of DIN; what was given is IaCN of MF."

@@ -344,7 +344,8 @@ def compare(
     config
         TOML file of a run: its Log, and the budget that all models get.
     models
-        Names, separated by commas; in place of a name a run's TOML file, which brings a budget of its own.
+        Names, separated by commas; din+iacn is din in an auxiliary network, din alone is without. In place of a name a run's TOML file,
+        which brings a budget of its own.
     seeds
         How many, from the run's seed on.
     out

@@ -28,7 +28,7 @@ from penchant.evaluate.judged import LOWER_IS_BETTER, Judged, parse_metric
 from penchant.evaluate.protocol import Protocol, find_protocol
 from penchant.files import disk_errors
 from penchant.metrics import Difference, Interval, bootstrap, paired
-from penchant.models import checked_auxiliary, find
+from penchant.models import apart, checked_auxiliary, find
 from penchant.train.config import RunConfig
 from penchant.train.loop import Report, fit
 
@@ -134,7 +134,7 @@ def entries(config: RunConfig, models: Sequence[str]) -> list[Entry]:
             own = read(RunConfig, Path(model))
             found.append(Entry(label=Path(model).stem, config=own.model_copy(update={"log": config.log})))
         else:
-            name, _, around = model.partition("+")
+            name, around = apart(model)
             keys = _own(config.model, name, "din")
             found.append(
                 Entry(

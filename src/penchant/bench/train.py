@@ -30,7 +30,7 @@ from penchant.bench.simulate import Made, simulate
 from penchant.collate import Pasts, Requests, collate
 from penchant.encoding import Ints
 from penchant.errors import ConfigError
-from penchant.models import build, find
+from penchant.models import apart, build, find
 from penchant.nn.item import ItemConfig
 from penchant.train.loss import read_loss, total
 from penchant.train.optimiser import Optimiser
@@ -134,15 +134,17 @@ class OurLoop:
         self, made: Made, model: str, *, dim: int, own: Mapping[str, Any] | None = None, auxiliary: Mapping[str, Any] | None = None
     ) -> None:
         """own: the model's keys; None: those of OWN that it has. auxiliary: the keys of what it is wrapped in."""
-        name, _, around = model.partition("+")
+        name, around = apart(model)
         if own is None:
             own = {key: value for key, value in OWN.items() if key in find(name).Config.model_fields}
-        wrapped = {"name": around, **(auxiliary or {})} if around else None
+        wrapped = {**(auxiliary or {}), "name": around} if around else None
         self.made, self.model = made, build(made.encoding, name, own, ItemConfig(dim=dim), wrapped)
         if not any(parameter.requires_grad for parameter in self.model.parameters()):
             raise ConfigError(f"bench train: model {name!r} learns nothing; name one that does.")
         self.optimiser = Optimiser(self.model, RATE, RATE)
         self.loss = read_loss(self.model.Loss)
+        if self.loss.compares or self.model.wants.candidates:
+            raise ConfigError(f"bench train: {model} compares the candidates of a request, and these requests have one each; name another.")
         self.other = _others(made) if self.model.wants.others else None
         self.further = _further(made, self.model.wants.further) if self.model.wants.further else None
 

@@ -25,7 +25,7 @@ from penchant.conformance.laws import LAWS, Broken, NotApplicable, Subject
 from penchant.conformance.world import made_world
 from penchant.encoding import Encoding
 from penchant.errors import ConfigError, unknown_name
-from penchant.models import checked_auxiliary, find
+from penchant.models import apart, checked_auxiliary, find
 from penchant.nn.item import ItemConfig, item_encoder
 
 Outcome = Literal["ok", "failed", "not applicable"]
@@ -153,7 +153,7 @@ def _builder(
     """A function that builds the model, and what the model is called."""
     around = ""
     if isinstance(model, str):
-        name, _, around = model.partition("+")
+        name, around = apart(model)
         kind, called = _named(name), model
     elif isinstance(model, type):
         kind, called = model, model.__name__
@@ -167,7 +167,7 @@ def _builder(
         if auxiliary:
             raise ConfigError(f"{called} is wrapped in nothing, so {', '.join(f'auxiliary.{key}' for key in auxiliary)} cannot be set.")
         return lambda encoding: kind(encoding, item_encoder(encoding, encoder), *own), called
-    wrapper, further = checked_auxiliary({"name": around, **auxiliary}, where=called)
+    wrapper, further = checked_auxiliary({**auxiliary, "name": around}, where=called)
     make: Any = lambda encoding, item: kind(encoding, item, *own)  # noqa: E731  # any module of the contract
     return lambda encoding: wrapper(encoding, item_encoder(encoding, encoder), further, make), called
 

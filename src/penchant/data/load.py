@@ -191,7 +191,7 @@ class Loader:
             shown=None if shown is None else data.codes("shown", shown),
             shown_number=None if shown is None else data.numbers("shown", shown),
             further_log_q=self._log_q(further, position),
-            log_q=None if label is None else self._log_q(item, position),
+            log_q=None if label is None or self.rows is not None else self._log_q(item, position),  # what was shown was not drawn
             label=label,
             weight=weight,
         )

@@ -61,6 +61,14 @@ def find(name: str) -> type[Model]:
     return MODELS[name]
 
 
+def apart(name: str) -> tuple[str, str]:
+    """din+iacn -> the model's name and that of what it is wrapped in, "" where it is wrapped in nothing. Raises ConfigError."""
+    model, plus, around = name.partition("+")
+    if plus and not around:
+        raise ConfigError(f"{name!r}: after + the name of an auxiliary network was wanted, one of {', '.join(AUXILIARIES)}.")
+    return model, around
+
+
 def find_auxiliary(name: str) -> type[Wider]:
     """The auxiliary network of this name. Raises UnknownNameError with the nearest."""
     if name not in AUXILIARIES:

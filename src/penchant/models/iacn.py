@@ -23,6 +23,9 @@ and delta only lambda (1 - delta) / delta matters to the tables.
     lambda            not said                          `weight`, 1; `mix`: whether it counts in the tables' gradient
     width of E        not said                          `extra` for the id and each attribute; None: as the model's own
     control           none                              `Wider`: the same tables, and no second network
+    the model         DIN, DIEN, Wide & Deep            any; of deepfm the auxiliary columns of the past stay unread, for its past is one
+                                                        field of ids; sasrec's examples are whole pasts, so that one positive each is all
+                                                        that the capsules learn from
 
 In the source's own table delta = 1, which is no auxiliary gradient at all, already has two thirds of the gain: what the width is worth
 has to be taken off. That is what `Wider` is for.
@@ -30,7 +33,7 @@ has to be taken off. That is what `Wider` is for.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any, Literal
 
@@ -45,7 +48,7 @@ from penchant.encoding import Encoding
 from penchant.errors import ConfigError
 from penchant.nn.capsule import CapsuleConfig, Capsules, request_softmax, sampled_softmax
 from penchant.nn.item import ItemConfig, ItemEncoder, Widened, item_encoder
-from penchant.nn.model import Model, Wants
+from penchant.nn.model import Model, Retriever, Wants, take_weights
 from penchant.nn.person import Facts
 
 Make = Callable[[Encoding, ItemEncoder], Model]
@@ -81,7 +84,7 @@ class Wider(Model):
         """make: builds the model that is wrapped, given an item encoder."""
         super().__init__(encoding, item, config)
         width = item.parts[0] if config.extra is None else config.extra
-        extra = item_encoder(encoding, ItemConfig(dim=width, attributes=config.attributes and len(item.parts) > 1, std=config.std))
+        extra = item_encoder(encoding, ItemConfig(dim=width, attributes=config.attributes and item.attributes, std=config.std))
         wide = Widened(item, extra)
         self.model = make(encoding, wide)
         self.columns = slice(item.dim, wide.dim)  # of `items`, whatever the model puts after them
@@ -129,6 +132,13 @@ class Wider(Model):
     def candidate_bytes(self) -> int:
         return self.model.candidate_bytes
 
+    def start_from(self, others: Sequence[Model]) -> None:
+        """Of one model that is wrapped alike, of the same classes and shapes."""
+        if len(others) != 1 or type(others[0]) is not type(self) or type(others[0].model) is not type(self.model):
+            mine, given = _called(self), " and ".join(map(_called, others)) or "nothing"
+            raise ConfigError(f"{mine} starts from one trained {mine}; what was given is {given}.")
+        take_weights(self, others[0].state_dict())
+
     def read(self, items: Tensor, user: User, history: History) -> Memory:
         return self.model.read(items, user, history)
 
@@ -139,8 +149,8 @@ class Wider(Model):
 class IaCN(Wider):
     """Any model, and beside it a multi-interest network that both learn the auxiliary tables.
 
-    `explain` adds to what the model says each interest's weight for each candidate and which interest each event belongs to. The
-    interests and the auxiliary columns of the items also retrieve; the logit is the model's.
+    `explain` adds to what the model says each interest's weight for each candidate and which interest each event belongs to, and the
+    interests retrieve by the auxiliary columns of the items, unless the model has interests of its own. The logit is the model's.
     """
 
     Config = IaCNConfig
@@ -158,13 +168,18 @@ class IaCN(Wider):
         asked, drawn = self.model.wants, self.config.negatives
         return replace(asked, further=max(asked.further, drawn), candidates=asked.candidates or not drawn)
 
+    @property
+    def aside(self) -> tuple[str, ...]:
+        return ("capsules.", "shown.", *(f"model.{prefix}" for prefix in self.model.aside))
+
     def forward(self, batch: Batch, *, explain: bool = False) -> Output:
         """The three steps; in training, items that are drawn for the capsules alone are looked up in the auxiliary tables alone."""
         first = batch.first_drawn
         if not self.training or first is None or self.model.wants.further:
             return super().forward(batch, explain=explain)
         main, table = self.views(self.item(batch.row[:first], batch.known[:first]))
-        drawn = scaled(self.extra(batch.row[first:], batch.known[first:]), self.rest)
+        drawn = self.extra(batch.row[first:], batch.known[first:])
+        drawn = scaled(drawn, self.rest) if self.rest else drawn.detach()  # an optimiser of rows steps those of a gradient of zeros too
         memory = self.remember(main, table, batch.user, batch.history)
         return self.say(main, torch.cat([table, drawn]), memory, batch, explain=explain)
 
@@ -191,7 +206,7 @@ class IaCN(Wider):
 
     def say(self, main: Tensor, table: Tensor, memory: Memory, batch: Batch, *, explain: bool) -> Output:
         """What the model says, with the loss of the interests in training, and what they say where that is asked for."""
-        output = self.model.score(main, memory, batch, explain=explain)
+        output = self.model.score(main, memory, _drawn(batch, self.model.wants.further), explain=explain)
         if not self.training and not explain:
             return output
         interest, target = memory.whole["auxiliary.interest"], table[batch.item]  # [R, K, h], [R, C, h]
@@ -201,9 +216,11 @@ class IaCN(Wider):
         weight = self.capsules.weights(score, memory.whole["auxiliary.there"])  # [R, C, K]
         if self.training:
             vector = weight @ interest * self.scale  # [R, C, h]
-            loss = self.loss(vector, target, table, batch)
+            loss = self.loss(vector, target, table, _drawn(batch, self.config.negatives))
             output = replace(output, losses={**output.losses, "auxiliary": self.config.weight * loss})
         if not explain:
+            return output
+        if output.interest is not None:  # the model has interests of its own
             return output
         member = (memory.each if memory.events is None else memory.event)["auxiliary.member"]
         return replace(output, interest=weight, member=member)
@@ -215,12 +232,23 @@ class IaCN(Wider):
         return sampled_softmax(vector, target, table[:0] if batch.negative is None else F.embedding(batch.negative, table), batch)
 
     def interests(self, memory: Memory) -> Tensor:
-        """[R, K, h]."""
-        return memory.whole["auxiliary.interest"]
+        """[R, K, h]; those of the model, where it has any."""
+        return self.model.interests(memory) if isinstance(self.model, Retriever) else memory.whole["auxiliary.interest"]
 
     def targets(self, items: Tensor) -> Tensor:
-        """[M, h]."""
-        return items[:, self.columns]
+        """[M, h]; those of the model, where it has any."""
+        return self.model.targets(items) if isinstance(self.model, Retriever) else items[:, self.columns]
+
+
+def _drawn(batch: Batch, count: int) -> Batch:
+    """The batch with the first `count` of its further items: what one of the two asked for, where the other asked for more."""
+    if batch.negative is None or batch.negative_log_q is None or batch.negative.shape[1] <= count:
+        return batch
+    return replace(batch, negative=batch.negative[:, :count], negative_log_q=batch.negative_log_q[:, :count])
+
+
+def _called(model: Model) -> str:
+    return f"{type(model).__name__} of {type(model.model).__name__}" if isinstance(model, Wider) else type(model).__name__
 
 
 def mixed(items: Tensor, columns: slice, delta: float, rest: float) -> tuple[Tensor, Tensor]:

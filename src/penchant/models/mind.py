@@ -88,7 +88,7 @@ class MIND(Model):
         if not explain:
             return Output(logit=logit, losses=losses)
         member, weight = memory.each["member"], self.capsules.weights(score, there)
-        say = memory.segments.dot(member, weight)  # [E, C]
+        say = memory.segments.dot(member, weight).float()  # [E, C]
         return Output(logit=logit, attention=say, interest=weight, member=member, losses=losses)
 
     @property

@@ -70,7 +70,7 @@ class NCF(Model):
 
     def __init__(self, encoding: Encoding, item: ItemEncoder, config: NCFConfig = NCFConfig()) -> None:
         super().__init__(encoding, item, config)
-        if "gmf" not in config.parts and len(item.parts) > 1:
+        if "gmf" not in config.parts and item.attributes:
             raise ConfigError("ncf: parts is ['mlp'], whose items have a table of their own and no attributes; add 'gmf' to use them.")
         self.config, half = config, config.layers[0] // 2
         gmf, mlp = item.dim * ("gmf" in config.parts), half * ("mlp" in config.parts)

@@ -35,6 +35,7 @@ class _LogCount(nn.Module):
     count: Tensor
     dim: int = 1
     parts: tuple[int, ...] = (1,)
+    attributes: bool = False
 
     def __init__(self, catalogue: Catalogue) -> None:
         super().__init__()

@@ -106,7 +106,8 @@ class SASRec(Model):
     @property
     def wants(self) -> Wants:
         loss = self.config.loss
-        return Wants(others=loss == "bce", further=self.config.negatives * (loss == "sampled"), catalogue=loss == "cross_entropy")
+        sampled = loss == "sampled"
+        return Wants(others=loss == "bce", further=self.config.negatives * sampled, against_past=sampled, catalogue=loss == "cross_entropy")
 
     def read(self, items: Tensor, user: User, history: History) -> Memory:
         events = history.events

@@ -7,8 +7,8 @@ Behaviour-to-interest routing (Li et al., CIKM 2019, algorithm 1). S is one matr
 of an event. All capsules would stay alike if their first logits were, so something has to tell them apart, and always in the same way,
 that a person gets the same capsules whenever asked. `first` says what:
 
-    place     numbers drawn once, with the model, for each place in a past (the paper's draws, kept)
-    content   a projection of low_i drawn once, with the model: the order of a past does not matter
+    place     numbers drawn once for each place in a past, the same whatever a run's seed (the paper's draws, kept)
+    content   a projection of low_i, drawn once as well: the order of a past does not matter
     events    cos(low_i, low_s(j)), where s(1), s(2), ... are events of the past, each the one of greatest
               max(0, cos(low_i, mean of the past)) (1 - max over l < j of max(0, cos(low_i, low_s(l)))):
               of what there is much of, and unlike those before
@@ -81,7 +81,8 @@ class Capsules(nn.Module):
         low = self.transform(self.past(items, history)).float()
         capsule, member = route(events, low, self.logit(low, events), config.rounds, there, through=config.through)
         if config.merge is not None:
-            capsule, member, there = merged(events, low, capsule, member, there, config.merge)
+            with torch.autocast(low.device.type, enabled=False):
+                capsule, member, there = merged(events, low, capsule, member, there, config.merge)
         profile = torch.cat([self.profile(user.code[:, 1:]), user.number], -1)[:, None].expand(-1, config.interests, -1)
         interest = self.out(torch.cat([capsule, profile], -1)).float()
         interest = interest.relu() if config.rectify else interest
@@ -210,11 +211,11 @@ def sampled_softmax(vector: Tensor, target: Tensor, drawn: Tensor, batch: Batch)
 
 
 def request_softmax(vector: Tensor, target: Tensor, batch: Batch) -> Tensor:
-    """The same against the candidates of the request that were not chosen, each less its log q where that is known."""
+    """The same against the candidates of the request that were not chosen, each less its log q where it was drawn."""
     score = (vector @ target.transpose(1, 2)).float()  # [R, C, C]
     score = score if batch.log_q is None else score - batch.log_q[:, None]
-    right = score.diagonal(dim1=1, dim2=2)
-    return _against(right, score.masked_fill((labels(batch) > 0.5)[:, None], NEVER), batch)
+    out = labels(batch) > 0.5 if batch.weight is None else (labels(batch) > 0.5) | (batch.weight == 0)
+    return _against(score.diagonal(dim1=1, dim2=2), score.masked_fill(out[:, None], NEVER), batch)
 
 
 def _against(right: Tensor, wrong: Tensor, batch: Batch) -> Tensor:

@@ -38,6 +38,7 @@ class ItemEncoder(Protocol):
 
     dim: int
     parts: tuple[int, ...]  # the widths that it is made of, the id's first; their sum is `dim`
+    attributes: bool  # whether it reads more than ids
 
     def __call__(self, row: Tensor, known: Tensor) -> Tensor: ...
 
@@ -115,8 +116,8 @@ def item_encoder(encoding: Encoding, config: ItemConfig) -> CatalogueEncoder:
 
 
 def item_weights(encoding: Encoding, like: ItemEncoder) -> CatalogueEncoder:
-    """A number for each part that `like` has, in place of a vector: [M, F], the first-order terms of a catalogue's items."""
-    return item_encoder(encoding, ItemConfig(dim=1, attributes=len(like.parts) > 1, std=1e-4))
+    """A number for the id, and for each attribute where `like` reads them, in place of vectors: [M, F], an item's first-order terms."""
+    return item_encoder(encoding, ItemConfig(dim=1, attributes=like.attributes, std=1e-4))
 
 
 class Projection(nn.Module):
@@ -142,6 +143,7 @@ class Ids(nn.Module):
     def __init__(self, size: int, dim: int, *, std: float = 0.05) -> None:
         super().__init__()
         self.table = Table(size, dim, std=std)
+        self.attributes = False
         self.dim = dim
         self.parts: tuple[int, ...] = (dim,)
 
@@ -163,7 +165,7 @@ class Widened(nn.Module):
     def __init__(self, item: ItemEncoder, extra: ItemEncoder) -> None:
         super().__init__()
         self.item, self.extra = item, extra
-        self.dim = item.dim + extra.dim
+        self.dim, self.attributes = item.dim + extra.dim, item.attributes or extra.attributes
         self.parts: tuple[int, ...] = (*item.parts, *extra.parts)
 
     def extend(self, catalogue: Catalogue) -> None:
@@ -195,7 +197,7 @@ class Coded(nn.Module):
         for number, name in enumerate(("column", "place", "shift")):
             self.register_buffer(name, torch.tensor([digit[number] for digit in digits], dtype=torch.int64), persistent=False)
         self.digits = len(digits)
-        self.dim = item.dim + self.digits
+        self.dim, self.attributes = item.dim + self.digits, item.attributes
         self.parts: tuple[int, ...] = (*item.parts, self.digits) if self.digits else item.parts
         self._hold(catalogue)
 

@@ -24,6 +24,7 @@ class Wants:
     others: bool = False  # History.other: an item not chosen at each event of a past
     candidates: bool = False  # several of them a request, to be compared
     further: int = 0  # Batch.negative: so many further items drawn a request
+    against_past: bool = False  # whether these stand against every event of a past, and not against the request's own item alone
     catalogue: bool = False  # Batch.row: every item with training rows
 
 
@@ -69,6 +70,11 @@ class Model(nn.Module):
     def wants(self) -> Wants:
         """What its own losses need."""
         return Wants()
+
+    @property
+    def aside(self) -> tuple[str, ...]:
+        """Prefixes of what no logit is made of, but further losses and interests alone."""
+        return ()
 
     @property
     def without_gradient(self) -> Mapping[str, str]:

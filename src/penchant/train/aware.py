@@ -18,6 +18,7 @@ from torch.nn import functional as F
 from penchant.batch import Batch, Segments
 from penchant.data.load import Loader
 from penchant.errors import ConfigError
+from penchant.models.iacn import IaCN
 from penchant.nn.embedding import Table
 from penchant.nn.item import CatalogueEncoder, Ids
 from penchant.nn.model import Model
@@ -44,12 +45,14 @@ def occurrences(model: Model, loader: Loader) -> dict[Table, Tensor]:
     UNKNOWN, which any id is for some epochs, counts as if it were in all of them.
     """
     encoders = [module for module in model.modules() if isinstance(module, CatalogueEncoder | Ids)]
+    alone = model.extra if isinstance(model, IaCN) and not model.model.wants.further else None  # it alone looks drawn items up
     unmarked = replace(loader, config=loader.config.model_copy(update={"unknown": 0.0}))
     found: dict[Table, Tensor] = {}
     for batch in unmarked.epoch(0, AT_ONCE):
         batch = batch.to(model.device)
-        example, place = _met(batch)
+        met, own = _met(batch), _met(replace(batch, negative=None))
         for encoder in encoders:
+            example, place = own if alone is not None and encoder is not alone else met
             for table, at, id in encoder.looked_up(batch.row, batch.known):
                 count = found.setdefault(table, torch.zeros(table.num_embeddings, device=batch.row.device))
                 count += _examples(example, place, at, id, table.num_embeddings)

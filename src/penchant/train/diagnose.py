@@ -553,14 +553,14 @@ def _permuted_fields(batch: Batch, encoding: Encoding) -> Iterator[tuple[str, Ba
 
 
 @contextmanager
-def _reading(model: nn.Module) -> Iterator[dict[str, list[Tensor]]]:
-    """The ids that each embedding table is asked for, by the table's name, while this is open."""
+def _reading(model: Model) -> Iterator[dict[str, list[Tensor]]]:
+    """The ids that each embedding table is asked for, by the table's name, while this is open; of what logits are made of."""
     found: dict[str, list[Tensor]] = {}
 
     def keep(name: str) -> Callable[[nn.Module, Any], None]:
         return lambda module, given: found.setdefault(name, []).append(given[0])
 
-    tables = [(name, module) for name, module in model.named_modules() if isinstance(module, nn.Embedding)]
+    tables = [(n, part) for n, part in model.named_modules() if isinstance(part, nn.Embedding) and not n.startswith(model.aside)]
     handles = [module.register_forward_pre_hook(keep(name)) for name, module in tables]
     try:
         yield found

@@ -266,7 +266,7 @@ def refuse_for(model: Model, name: str, loss: Loss, data: LoadConfig, *, impress
     own, sampler = model.Loss["name"] == "none", data.sampler.name
     if isinstance(loss, Nothing) and not own:
         raise ConfigError(f"loss.name is 'none', but {name} has no loss of its own that could take its place: it would learn nothing.")
-    if own and data.target == "explicit":
+    if (own or model.wants.further or model.wants.candidates) and data.target == "explicit":
         raise ConfigError(
             f"data.target is 'explicit', but the loss of {name} is of what was chosen next; it predicts no values. "
             "Take another model, or data.target 'implicit'."
@@ -276,7 +276,7 @@ def refuse_for(model: Model, name: str, loss: Loss, data: LoadConfig, *, impress
             f"{name} compares the candidates of a request, but data.negatives is 0 and the Log has no impressions: each request has one. "
             "Set data.negatives to 1 or more; or auxiliary.negatives, where it is the auxiliary network that compares them."
         )
-    if model.wants.further and sampler in ("category", "alive"):
+    if model.wants.against_past and sampler in ("category", "alive"):
         raise ConfigError(
             f"data.sampler.name is {sampler!r}, but {name} asks for draws that every event of a past stands against: {sampler!r} draws for "
             "one moment. Take uniform or popularity, or another loss of the model."
