@@ -216,7 +216,7 @@ def test_every_model_reads_vectors_and_learns_the_missing_one(name: str, told: T
     encoding, log = told.bundle.encoding, told.log
     split = leave_last_out(log)
     data = EncodedLog(log, encoding)
-    loader = Loader.for_training(data, split.train, LoadConfig(past=5, negatives=4), 0, others=True)
+    loader = Loader.for_training(data, split.train, LoadConfig(past=5, negatives=4), 0, others=True, further=5)
     model = build(encoding, name, {}, ItemConfig(dim=4, attributes=True), where="test").train()  # mf and ncf read ids alone, unless told so
     logit = model(loader.batch(split.train[:64], 0)).logit
     assert logit.isfinite().all()

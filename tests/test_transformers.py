@@ -348,7 +348,7 @@ def test_with_nothing_to_tell_the_loss_is_nothing(kind: str, loader: Loader) -> 
 
 def test_what_each_loss_wants(loader: Loader) -> None:
     wants = [made(loader.data.encoding, "sasrec", loss=loss, negatives=7).wants for loss in LOSSES]
-    assert wants == [Wants(others=True), Wants(further=7), Wants(catalogue=True)]
+    assert wants == [Wants(others=True), Wants(further=7, against_past=True), Wants(catalogue=True)]
 
 
 def test_cross_entropy_is_over_the_catalogue(loader: Loader, split: Split) -> None:
