@@ -69,13 +69,6 @@ def apart(name: str) -> tuple[str, str]:
     return model, around
 
 
-def find_auxiliary(name: str) -> type[Wider]:
-    """The auxiliary network of this name. Raises UnknownNameError with the nearest."""
-    if name not in AUXILIARIES:
-        raise unknown_name("auxiliary network", name, AUXILIARIES)
-    return AUXILIARIES[name]
-
-
 def build(
     encoding: Encoding,
     name: str,
@@ -110,5 +103,7 @@ def checked_auxiliary(auxiliary: Mapping[str, Any], *, where: str) -> tuple[type
     name = own.pop("name", None)
     if not isinstance(name, str):
         raise ConfigError(f"{where}: auxiliary.name is {name!r}; one of {', '.join(AUXILIARIES)} was wanted.")
-    around = find_auxiliary(name)
+    if name not in AUXILIARIES:
+        raise unknown_name("auxiliary network", name, AUXILIARIES)
+    around = AUXILIARIES[name]
     return around, validate(around.Config, own, where=where, under="auxiliary")

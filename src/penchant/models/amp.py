@@ -45,9 +45,8 @@ from penchant.config import Config
 from penchant.encoding import Encoding
 from penchant.nn.embedding import Table
 from penchant.nn.item import Ids, ItemConfig, ItemEncoder, Widened
+from penchant.nn.loss import mean
 from penchant.nn.model import Model
-
-TINY = 1.2e-38  # the least total weight: with no slot to look at, a loss is 0
 
 
 class AMPConfig(Config):
@@ -130,7 +129,7 @@ class AMP(Model):
             "chosen_entropy": (config.chosen_entropy, torch.where(chosen, weight, 0.0)),
             "other_entropy": (-config.other_entropy, torch.where(chosen, 0.0, weight)),
         }
-        return {name: by * (entropy * of).sum() / of.sum().clamp(min=TINY) for name, (by, of) in slots.items() if by}
+        return {name: by * mean(entropy, of) for name, (by, of) in slots.items() if by}
 
     @property
     def candidate_bytes(self) -> int:

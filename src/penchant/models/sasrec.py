@@ -53,10 +53,9 @@ from penchant.errors import ConfigError, TrainingError
 from penchant.nn.attention import NEVER, HSTULayer, SelfAttention, TransformerLayer
 from penchant.nn.embedding import Table
 from penchant.nn.item import ItemConfig, ItemEncoder
+from penchant.nn.loss import TINY
 from penchant.nn.model import Model, Wants
 from penchant.nn.person import Past
-
-TINY = 1.2e-38  # the least total weight: with nothing to learn from, the loss is 0
 
 
 class SASRecConfig(Config):

@@ -32,10 +32,10 @@ from penchant.encoding import Encoding
 from penchant.errors import TrainingError
 from penchant.nn.attention import NEVER
 from penchant.nn.embedding import Fields
+from penchant.nn.loss import TINY, labels, mean
 from penchant.nn.mlp import MLP
 from penchant.nn.person import Past
 
-TINY = 1.2e-38  # the least total weight: with nothing to learn from, the loss is 0
 PLACES = 512  # places of a past whose first logits are drawn; what is further on takes them in turn
 
 
@@ -148,14 +148,15 @@ def _rounds(low: Tensor, logit: Tensor, rounds: int, through: Literal["all", "la
 def likeness(unit: Tensor, events: Segments, count: int) -> Tensor:
     """Directions [E, D] -> [E, count], the cosine of each event with the events of its past that stand out."""
     weight = (unit * events.spread(events.mean(unit))).sum(-1).clamp(min=0)  # [E]
-    place, found = torch.arange(events.total, device=unit.device), [unit.new_zeros(events.total)]
+    place, near, found = torch.arange(events.total, device=unit.device), unit.new_zeros(events.total), []
     for _ in range(count):
-        score = weight * (1 - torch.stack(found).amax(0))
+        score = weight * (1 - near)
         best = events.spread(score.new_full((events.owners,), -torch.inf).scatter_reduce(0, events.row, score, "amax"))
         candidate = torch.where(score == best, place, events.total)  # the first of those that share a place
         chosen = candidate.new_full((events.owners,), events.total).scatter_reduce(0, events.row, candidate, "amin")
         found.append((unit * unit.index_select(0, events.spread(chosen))).sum(-1))
-    return torch.stack(found[1:], -1)
+        near = torch.maximum(near, found[-1])
+    return torch.stack(found, -1)
 
 
 def merged(events: Segments, low: Tensor, capsule: Tensor, share: Tensor, there: Tensor, above: float) -> tuple[Tensor, Tensor, Tensor]:
@@ -222,11 +223,4 @@ def _against(right: Tensor, wrong: Tensor, batch: Batch) -> Tensor:
     """The mean of log(1 + sum of exp(wrong - right)) over what was chosen and stands against something: [R, C], [R, C, n] -> a scalar."""
     weight = torch.ones_like(right) if batch.weight is None else batch.weight
     weight = torch.where((labels(batch) > 0.5) & (wrong > NEVER / 2).any(-1), weight, 0.0)
-    return (nn.functional.softplus(wrong.logsumexp(-1) - right) * weight).sum() / weight.sum().clamp(min=TINY)
-
-
-def labels(batch: Batch) -> Tensor:
-    """float32 [R, C]. Raises TrainingError when the batch has none."""
-    if batch.label is None:
-        raise TrainingError("this batch has no labels; a loss was asked for.")
-    return batch.label
+    return mean(nn.functional.softplus(wrong.logsumexp(-1) - right), weight)

@@ -29,10 +29,9 @@ from penchant.batch import Batch, Output
 from penchant.config import Config, find_own, validate
 from penchant.data.load import LoadConfig
 from penchant.errors import ConfigError, TrainingError, nearest, unknown_name
+from penchant.nn.attention import NEVER
+from penchant.nn.loss import TINY, labels, mean
 from penchant.nn.model import Model
-
-TINY = 1.2e-38  # the least total weight: with nothing to learn from, a loss is 0 and not 0 / 0
-NEVER = -1e30  # the logit of a candidate that is left out: finite, so that gradients are
 
 
 class Loss(Config):
@@ -286,18 +285,6 @@ def refuse_for(model: Model, name: str, loss: Loss, data: LoadConfig, *, impress
 def total(output: Output, batch: Batch, loss: Loss = BCE(), step: int = 0) -> Tensor:
     """The loss of the candidates and whatever else the model says is to be minimised."""
     return sum(output.losses.values(), start=loss(output, batch, step))
-
-
-def labels(batch: Batch) -> Tensor:
-    """float32 [R, C]. Raises TrainingError when the batch has none."""
-    if batch.label is None:
-        raise TrainingError("this batch has no labels; a loss was asked for.")
-    return batch.label
-
-
-def mean(each: Tensor, weight: Tensor | None) -> Tensor:
-    """The mean of all, weighted where there are weights."""
-    return each.mean() if weight is None else (each * weight).sum() / weight.sum().clamp(min=TINY)
 
 
 def compared(batch: Batch) -> tuple[Tensor, Tensor]:
