@@ -439,7 +439,7 @@ def test_each_of_two_networks_stands_against_as_many_as_it_asked_for(loader: Loa
     few, batch = made(loader, "sasrec", negatives=2, rectify=False), some(loader)
     alone = few.model(replace(batch, negative=batch.negative[:, :5], negative_log_q=batch.negative_log_q[:, :5]))
     assert few.model.config.negatives == 5
-    longer = batch.negative.repeat(1, 3), batch.negative_log_q.repeat(1, 3)
+    longer = [torch.cat([drawn, drawn.roll(1, 0)], 1) for drawn in (batch.negative, batch.negative_log_q)]  # further ones, of others
     more = few(replace(batch, negative=longer[0], negative_log_q=longer[1]))
     assert_close(more.losses["next"], alone.losses["next"])
     assert_close(more.losses["auxiliary"], few(batch).losses["auxiliary"])
