@@ -87,6 +87,14 @@ def test_pool(length: list[int], columns: int) -> None:
     assert_close(s.pool(value, weight), loop)
 
 
+@given(lengths, st.sampled_from([1, 4]))
+def test_unpool(length: list[int], columns: int) -> None:
+    s = of(length)
+    value, weight = torch.randn(s.owners, columns, 3), torch.randn(s.total, columns)
+    loop = [w @ v for v, w in zip(value, parts(s, weight), strict=True)]
+    assert_close(s.unpool(value, weight), torch.cat(loop))
+
+
 @every_length
 @pytest.mark.parametrize("columns", [1, 3])
 def test_pool_and_dot_have_their_gradients(length: list[int], columns: int) -> None:

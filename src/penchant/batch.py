@@ -123,6 +123,12 @@ class Segments:
         flat = F.embedding_bag(index, value, offset.reshape(-1), mode="sum", per_sample_weights=weight.t().reshape(-1))
         return flat.view(columns, owners, -1).transpose(0, 1)
 
+    def unpool(self, value: Tensor, weight: Tensor) -> Tensor:
+        """value [R, C, D], weight [N, C] -> [N, D], to each thing the sum of its owner's values by its weights; [N, C, D] is never made."""
+        columns = weight.shape[1]
+        index = self.row[:, None] * columns + torch.arange(columns, device=value.device)
+        return F.embedding_bag(index, value.flatten(0, 1), mode="sum", per_sample_weights=weight.to(value.dtype))
+
     def dot(self, value: Tensor, query: Tensor) -> Tensor:
         """value [N, D], query [R, C, D] -> [N, C], each thing's product with each of its owner's queries: `pool` the other way."""
         if self.owners == 1:
@@ -168,11 +174,16 @@ class Segments:
     def pad(self, value: Tensor) -> Tensor:
         """[N, *] -> [R, longest, *], zeros where there is nothing. For self-attention inside nn/ only."""
         out = value.new_zeros(self.owners * self.longest, *value.shape[1:])
-        return out.index_copy(0, self.row * self.longest + self.position, value).view(self.owners, self.longest, *value.shape[1:])
+        return out.index_copy_(0, self._cell, value).view(self.owners, self.longest, *value.shape[1:])
 
     def unpad(self, value: Tensor) -> Tensor:
         """[R, longest, *] -> [N, *]."""
-        return value.flatten(0, 1).index_select(0, self.row * self.longest + self.position)
+        return value.flatten(0, 1).index_select(0, self._cell)
+
+    @cached_property
+    def _cell(self) -> Tensor:
+        """int64 [N] the place of each thing where all owners are filled up to the longest."""
+        return self.row * self.longest + self.position
 
     @cached_property
     def _steps(self) -> tuple[Tensor, Tensor, Tensor]:

@@ -209,7 +209,7 @@ class IaCN(Wider):
         output = self.model.score(main, memory, _drawn(batch, self.model.wants.further), explain=explain)
         if not self.training and not explain:
             return output
-        interest, target = memory.whole["auxiliary.interest"], table[batch.item]  # [R, K, h], [R, C, h]
+        interest, target = memory.whole["auxiliary.interest"], F.embedding(batch.item, table)  # [R, K, h], [R, C, h]
         if self.shown is not None:
             target = target + self.shown(batch.shown.code, batch.shown.number).sum(-2)
         score = (target @ interest.transpose(1, 2)).float() * self.scale

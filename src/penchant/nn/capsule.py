@@ -20,7 +20,7 @@ interest, so that how many a person has comes from the past.
 from __future__ import annotations
 
 import math
-from typing import Literal
+from typing import Any, Literal
 
 import torch
 from pydantic import Field as Limits
@@ -112,37 +112,60 @@ def route(
 ) -> tuple[Tensor, Tensor]:
     """low float32 [E, D] and first logits [E, K] -> capsules [R, K, D], each shorter than 1, and shares [E, K] of an event's capsules.
 
-    there: bool [R, K], the capsules that a person has; the others stay 0.
+    there: bool [R, K], the capsules that a person has; the others stay 0. Under "last" shares are constants: the events alone learn.
     """
     if there is not None:
         logit = logit.masked_fill(~events.spread(there), NEVER)
     low, logit = low.float(), logit.float()
-    capsule, share = low.new_zeros(events.owners, logit.shape[1], low.shape[1]), torch.zeros_like(logit)
+    with torch.autocast(low.device.type, enabled=False):  # small products that build on one another
+        made = _LastRound.apply if through == "last" else _routed
+        total, share = made(events, low, logit, rounds)
+        return squash(total), share
+
+
+def _routed(events: Segments, low: Tensor, logit: Tensor, rounds: int) -> tuple[Tensor, Tensor]:
+    """What each capsule sums to before it is squashed [R, K, D], and shares [E, K]."""
+    total, share = low.new_zeros(events.owners, logit.shape[1], low.shape[1]), torch.zeros_like(logit)
     groups = events.alike(4)  # pasts of like lengths, which are filled up
     if not groups:
-        return capsule + low.sum() + logit.sum(), share  # nothing, that a gradient can go through
-    owners, capsules, shares = [], [], []
-    with torch.autocast(low.device.type, enabled=False):  # small products that build on one another
-        for place, some in groups:
-            own, begin = some.pad(low.index_select(0, place)), some.pad(logit.index_select(0, place))
-            found, of_events = _rounds(own, begin.transpose(1, 2), rounds, through)
-            owners.append(events.row.index_select(0, place.index_select(0, some.start[:-1])))
-            capsules.append(found)
-            shares.append(some.unpad(of_events.transpose(1, 2)))
-    capsule = capsule.index_copy(0, torch.cat(owners), torch.cat(capsules))
-    return capsule, share.index_copy(0, torch.cat([place for place, _ in groups]), torch.cat(shares))
+        return total + low.sum() + logit.sum(), share  # nothing, that a gradient can go through
+    owners, totals, shares = [], [], []
+    for place, some in groups:
+        own = some.pad(low.index_select(0, place))
+        found, of_events = _rounds(own, some.pad(logit.index_select(0, place)).transpose(1, 2), rounds)
+        owners.append(events.row.index_select(0, place.index_select(0, some.start[:-1])))
+        totals.append(found)
+        shares.append(some.unpad(of_events.transpose(1, 2)))
+    total = total.index_copy(0, torch.cat(owners), torch.cat(totals))
+    return total, share.index_copy(0, torch.cat([place for place, _ in groups]), torch.cat(shares))
 
 
-def _rounds(low: Tensor, logit: Tensor, rounds: int, through: Literal["all", "last"]) -> tuple[Tensor, Tensor]:
-    """low [R, longest, D] and logits [R, K, longest] -> capsules [R, K, D], shares [R, K, longest].
+def _rounds(low: Tensor, logit: Tensor, rounds: int) -> tuple[Tensor, Tensor]:
+    """low [R, longest, D] and logits [R, K, longest] -> sums [R, K, D], shares [R, K, longest].
 
     What fills a past up has a share too, of zeros.
     """
-    moved = low if through == "all" else low.detach()
+    across = low.transpose(1, 2)
     for _ in range(rounds - 1):
-        logit = logit + squash(logit.softmax(1) @ moved) @ moved.transpose(1, 2)
+        logit = torch.baddbmm(logit, squash(logit.softmax(1) @ low), across)
     share = logit.softmax(1)
-    return squash(share @ low), share
+    return share @ low, share
+
+
+class _LastRound(torch.autograd.Function):
+    """As `_routed`, with a gradient to low alone, through the last sum alone."""
+
+    @staticmethod
+    def forward(ctx: Any, events: Segments, low: Tensor, logit: Tensor, rounds: int) -> tuple[Tensor, Tensor]:
+        total, share = _routed(events, low, logit, rounds)
+        ctx.events = events
+        ctx.save_for_backward(share)
+        ctx.mark_non_differentiable(share)
+        return total, share
+
+    @staticmethod
+    def backward(ctx: Any, total: Tensor, _: Tensor) -> tuple[None, Tensor, None, None]:
+        return None, ctx.events.unpool(total, *ctx.saved_tensors), None, None
 
 
 def likeness(unit: Tensor, events: Segments, count: int) -> Tensor:
