@@ -208,7 +208,7 @@ def test_wrong_sizes_and_names() -> None:
         bench_train(threads=0)
     with pytest.raises(UnknownNameError, match="Did you mean 'din'"):
         bench_train(**SMALL, model="dinn")
-    with pytest.raises(UnknownNameError, match="'iacm' is not an auxiliary network"):
+    with pytest.raises(UnknownNameError, match="'iacm' is not a name of what stands around a model"):
         bench_train(**SMALL, model="din+iacm")
     with pytest.raises(ConfigError, match="'popularity' learns nothing"):
         bench_train(**SMALL, model="popularity")

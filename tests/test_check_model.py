@@ -24,7 +24,7 @@ from penchant.conformance.laws import LAWS, Subject
 from penchant.data.load import Loader
 from penchant.encoding import Encoding
 from penchant.errors import ConfigError, UnknownNameError
-from penchant.models import MODELS
+from penchant.models import LONG, MODELS
 from penchant.nn.embedding import Table
 from penchant.nn.item import ItemConfig, ItemEncoder, item_encoder
 from penchant.nn.mlp import Head
@@ -772,9 +772,12 @@ def test_a_file_and_flags_over_it(asked: Callable[..., Said], tmp_path: Path) ->
     [
         (["dim"], f"'dim' is not a model: there are {', '.join(MODELS)}. Did you mean 'din'?"),
         (["din", "--model.hed", "3"], "din: model.hed is not a key of DINConfig. Did you mean 'head'?"),
-        (["din", "--train.epochs", "3"], "flags: train is not a key of CheckConfig. It has model, item, auxiliary."),
+        (["din", "--train.epochs", "3"], "flags: train is not a key of CheckConfig. It has model, item, auxiliary, long."),
         (["din", "--auxiliary.delta", "0.5"], "din is wrapped in nothing, so auxiliary.delta cannot be set."),
-        (["din+icn"], "'icn' is not an auxiliary network: there are iacn, wider. Did you mean 'iacn'?"),
+        (
+            ["din+icn"],
+            f"'icn' is not a name of what stands around a model: there are iacn, wider, {', '.join(LONG)}. Did you mean 'iacn'?",
+        ),
         (["mine:Dim"], "the model is 'mine:Dim', but there is no module 'mine' on Python's path; PYTHONPATH can name its folder."),
         (["my_models:Mein"], "the model is 'my_models:Mein', but 'my_models' has no class 'Mein'. Did you mean 'Mine'?"),
         (["my_models:"], "the model is 'my_models:'; 'module:class' was wanted, such as 'my_models:Mine'."),

@@ -118,7 +118,7 @@ def test_evaluate_refuses(run: Said, trained: Path) -> None:
     assert (said.status, said.out) == (2, "")
     assert (
         said.err == "penchant: 'loo-98' is not a protocol: there are loo-99, loo-99-popular, loo-full, last-99, last-full, temporal-80-20, "
-        "temporal-80-20-user, ctr, dien, impressions, logged. Did you mean 'loo-99'?\n"
+        "temporal-80-20-user, ctr, dien, cold-99, impressions, logged. Did you mean 'loo-99'?\n"
     )
     small = run("evaluate", trained)
     assert small.status == 2

@@ -98,6 +98,24 @@ def test_another_configuration_in_the_same_folder_is_refused(compared: tuple[Com
     assert str(fault.value) == f"{run}: this is the run of another configuration; remove it, or compare in another folder."
 
 
+def test_a_run_that_is_older_than_a_key_is_the_same_run(compared: tuple[Compared, Path], base: RunConfig) -> None:
+    found, out = compared
+    file = out / "runs" / "mf-0" / "config.toml"
+    said = file.read_text(encoding="utf-8")
+    older = [line for line in said.splitlines() if not line.startswith("table_l2")]
+    assert len(older) < len(said.splitlines())
+    try:
+        file.write_text("\n".join(older), encoding="utf-8")
+        weights = (out / "runs" / "mf-0" / "bundle" / "weights.safetensors").stat().st_mtime_ns
+        assert compare_models(entries(base, ["popularity", "mf", "pooling"]), 2, out) == found
+        assert (out / "runs" / "mf-0" / "bundle" / "weights.safetensors").stat().st_mtime_ns == weights
+        file.write_text("what = 'else'", encoding="utf-8")
+        with pytest.raises(ExistsError, match="this is the run of another configuration"):
+            compare_models(entries(base, ["popularity", "mf", "pooling"]), 2, out)
+    finally:
+        file.write_text(said, encoding="utf-8")
+
+
 def test_a_log_that_changed_is_refused_and_not_judged_by_what_was(base: RunConfig, tmp_path: Path) -> None:
     write_world(tmp_path / "raw", people=60, seed=8)
     first = prepare(tmp_path / "raw", tmp_path / "log")
@@ -206,7 +224,7 @@ def test_what_is_refused(base: RunConfig, tmp_path: Path) -> None:
         compare_models(entries(base, ["mf", "din"]), 1, tmp_path / "out", metric="ndgc@10")
     with pytest.raises(UnknownNameError, match="'din2' is not a model"):
         compare_models(entries(base, ["popularity", "din2"]), 1, tmp_path / "out")
-    with pytest.raises(UnknownNameError, match="'iacm' is not an auxiliary network"):
+    with pytest.raises(UnknownNameError, match="'iacm' is not a name of what stands around a model"):
         compare_models(entries(base, ["popularity", "din+iacm"]), 1, tmp_path / "out")
     bad = base.model_copy(update={"auxiliary": {"name": "iacn", "delta": 2.0}})
     with pytest.raises(ConfigError, match=r"auxiliary.delta is 2.0; input should be less than or equal to 1"):

@@ -23,7 +23,7 @@ from penchant.conformance.world import raw_item
 from penchant.data.encoded import EncodedLog
 from penchant.data.load import Loader
 from penchant.encoding import Encoding
-from penchant.models import MODELS, build, item_encoder
+from penchant.models import LONG, MODELS, build, item_encoder
 from penchant.nn.item import ItemConfig
 from penchant.nn.model import Model
 
@@ -56,6 +56,17 @@ def wrapped(name: str, auxiliary: str, **more: Any) -> Callable[[Encoding], Mode
         return build(encoding, name, SIZES.get(name, {}), item, {"name": auxiliary, **more})
 
     return make
+
+
+def long(name: str, how: str, **more: Any) -> Callable[[Encoding], Model]:
+    """Ways that find something to leave out in pasts of ten events."""
+    keys: dict[str, Any] = {} if how == "recent" else {"recent": 2}
+    keys |= {"nearest": 3} if how in ("sim-hard", "sim-soft", "eta") else {}
+    keys |= {"recent": {"most": 4}, "sample": {"most": 3}, "sparse": {"most": 2, "stride": 3}, "chunks": {"size": 3}}.get(how, {})
+    keys |= {"low-rank": {"rank": 2}, "sdim": {"bits": 12}, "linear": {"width": 3}, "sim-soft": {"nearest": 3, "head": (8,)}}.get(how, {})
+    item = MODELS[name].Item.model_copy(update={"dim": 4})
+    auxiliary = {"name": "iacn"} if more.pop("iacn", False) else None
+    return lambda encoding: build(encoding, name, SIZES.get(name, {}), item, auxiliary, {"name": how, **keys, **more})
 
 
 def trial(kind: Callable[..., Model], *config: Any) -> Callable[[Encoding], Model]:
@@ -99,6 +110,15 @@ MAKE: Mapping[str, Callable[[Encoding], Model]] = {
     "iacn plain": wrapped("din", "iacn", mix="plain", weight=0.3, extra=3, attributes=False, read_out="softmax"),
     "iacn request": wrapped("din", "iacn", negatives=0),
     "wider din": wrapped("din", "wider", extra=2),
+    **{f"{how} din": long("din", how) for how in LONG},
+    **{f"{how} {name}": long(name, how) for how in ("sparse", "chunks") for name in ("dsin", "sasrec", "mind")},
+    **{f"{how} {name}": long(name, how) for how in ("eta", "sdim") for name in ("dien", "bst", "mind")},
+    "eta dsin": long("dsin", "eta"),
+    "eta alone": long("din", "eta", recent=0),
+    "linear alone": long("din", "linear", recent=0),
+    "chunks of sessions": long("din", "chunks", by="session"),
+    "iacn sim-soft din": long("din", "sim-soft", iacn=True),
+    "iacn sim-hard din": long("din", "sim-hard", iacn=True),
 }
 LEARNED = {"gradients", "sparse tables", "by heart", "same seed", "bfloat16", "no waiting"}  # laws of what has parameters
 FURTHER = [

@@ -353,7 +353,7 @@ def events_of(batch: Batch, r: int) -> list[int]:
 def test_deepfm_is_the_sum_over_all_pairs_of_fields(past: bool, odd: bool, loader: Loader) -> None:
     encoding, batch = showing(loader)
     item: ItemEncoder = item_encoder(encoding, ItemConfig(dim=4))
-    item = Widened(item, Ids(encoding.catalogue.size, 3)) if odd else item  # a part of another width is projected
+    item = Widened(item, Ids(encoding.catalogue, 3)) if odd else item  # a part of another width is projected
     model = random_model(DeepFM, encoding, item, DeepFMConfig(hidden=(8, 6), past=past))
     vectors, known = item(batch.row, batch.known), batch.known
     first = model.item.item.extra if past else model.item.extra

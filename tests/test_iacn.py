@@ -411,7 +411,7 @@ def test_what_is_refused(loader: Loader) -> None:
 
     for around in ("iacn", "wider"):
         assert said("popularity", name=around) == (
-            "auxiliary: Popularity does not use the item encoder that it is given, so nothing can be made wider."
+            "auxiliary: Popularity does not use the item encoder that it is given, so nothing can be put around it."
         )
     assert said("din", name="iacn", dleta=0.3) == "run: auxiliary.dleta is not a key of IaCNConfig. Did you mean 'delta'?"
     assert said("din", name="wider", delta=0.3).startswith("run: auxiliary.delta is not a key of WiderConfig.")

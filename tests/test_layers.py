@@ -10,7 +10,7 @@ import pytest
 SOURCE = Path(__file__).parents[1] / "src" / "penchant"
 
 LOW = ("errors", "config", "schema", "files", "arrow")
-CONTRACT = (*LOW, "encoding", "batch", "collate", "request")
+CONTRACT = (*LOW, "encoding", "batch", "collate", "cold", "request")
 MAY = {
     "errors": (),
     "config": ("errors",),
@@ -21,6 +21,7 @@ MAY = {
     "batch": (),
     "encoding": ("errors", "schema"),
     "collate": ("batch", "encoding"),
+    "cold": ("errors", "config", "encoding", "collate"),
     "metrics": ("errors",),
     "calibration": ("errors", "metrics"),
     "data": (*CONTRACT, "metrics"),

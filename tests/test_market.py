@@ -183,12 +183,17 @@ def test_a_market_that_fails_half_way_leaves_nothing(tmp_path: Path, monkeypatch
         ({"own": 0.6, "popular": 0.5}, "popular 0.5 and own 0.6 are shares of the same slots; a sum of at most 1 was wanted."),
         ({"days": 3650, "stage": 0.1}, "stage 0.1 makes 36502 stages of 3650 days; a longer stage was wanted."),
         ({"context": 1.5}, r"context is 1\.5; input should be less than or equal to 1"),
+        ({"flip": 0.6}, r"flip is 0\.6; input should be less than or equal to 0\.5"),
         ({"poeple": 5}, "poeple is not a key of MarketConfig. Did you mean 'people'"),
     ],
 )
 def test_a_config_that_contradicts_itself_is_refused(wrong: dict[str, Any], message: str) -> None:
     with pytest.raises(ConfigError, match=message):
         read(MarketConfig, wrong)
+
+
+def test_a_new_draw_leaves_the_others_as_they_were() -> None:
+    assert [made._Draw[name] for name in ("ITEM", "CLICK", "DWELL", "FLIP")] == [1, 49, 51, 52]  # else a seed makes another market
 
 
 def test_the_config_is_read_back(market: Read) -> None:
@@ -406,6 +411,32 @@ def test_without_position_bias_every_position_is_alike(tmp_path: Path) -> None:
     make_market(tmp_path / "m", SMALL(position=0.0, random=0.0, lost=0.0))
     truth = read_truth(tmp_path / "m")
     np.testing.assert_array_equal(truth.probability, truth.relevance)
+
+
+def test_flipped_clicks_are_the_only_ones_that_change(tmp_path: Path) -> None:
+    made_of = {}
+    for flip in (0.0, 0.1, 0.3):
+        make_market(tmp_path / str(flip), SMALL(flip=flip, people=300))
+        made_of[flip] = Read(tmp_path / str(flip))
+    honest, some, many = made_of.values()
+    assert not honest.truth.flipped.any()
+    assert "flipped" not in pq.read_table(honest.folder / "truth" / "rows").column_names
+    for flip, found in ((0.1, some), (0.3, many)):
+        size = len(found.truth.flipped)
+        assert abs(found.truth.flipped.mean() - flip) < 4 * np.sqrt(flip * (1 - flip) / size)
+        np.testing.assert_array_equal(found.events["click"] == 1, (honest.events["click"] == 1) ^ found.truth.flipped)
+        np.testing.assert_array_equal(found.truth.probability, honest.truth.probability)
+        clicked = honest.events["click"] == 1
+        assert abs(found.truth.flipped[clicked].mean() - flip) < 4 * np.sqrt(flip * (1 - flip) / clicked.sum())
+        np.testing.assert_array_equal(np.isnan(found.events["dwell"]), found.events["click"] == 0)
+        for name, column in found.events.items():
+            same = ~found.truth.flipped if name in ("click", "buy", "dwell") else slice(None)
+            np.testing.assert_array_equal(column[same], honest.events[name][same])
+        for name in ("items.csv", "users.csv", "schema.toml", "truth/people.parquet", "truth/items.parquet", "truth/tastes.parquet"):
+            assert (found.folder / name).read_bytes() == (honest.folder / name).read_bytes()
+    assert not (some.truth.flipped & ~many.truth.flipped).any()  # one draw a row: who is flipped at a tenth is at three
+    make_market(tmp_path / "clicks", SMALL(flip=0.3, people=300, impressions=False))
+    np.testing.assert_array_equal(read_truth(tmp_path / "clicks").flipped, many.truth.flipped[many.events["click"] == 1])
 
 
 def test_a_buy_and_a_dwell_follow_a_click(market: Read) -> None:

@@ -192,6 +192,33 @@ def test_popular_candidates_are_drawn_by_training_positives(clicks: Log) -> None
     assert np.corrcoef([found[row] for row in often], [count[row] for row in often])[0, 1] > 0.5
 
 
+@pytest.mark.parametrize("part", ["valid", "test"])
+def test_a_cold_item_stands_among_its_like(clicks: Log, part: str) -> None:
+    protocol = replace(PROTOCOLS["cold-99"], name="cold-1", count=1)
+    split = split_of(clicks, SplitConfig(name="items", valid=0.3, test=0.3, seed=1))
+    data = EncodedLog(clicks, fit_encoding(clicks, split.train), split.hidden)
+    telling = build(data.encoding, "popularity", {})
+    popular = judge(telling, data, split, protocol, past=PAST, part=part)  # type: ignore[arg-type]
+    assert popular.value("gauc") == 0.5  # it knows nothing of any of them
+    telling.item.count.copy_(torch.arange(data.encoding.catalogue.size))  # type: ignore[union-attr,operator]
+    judged = judge(telling, data, split, protocol, past=PAST, part=part)  # type: ignore[arg-type]
+    assert judged.position.tolist() == split.judged(clicks, part).tolist()  # type: ignore[arg-type]
+    held = set(data.rows({"valid": split.valid, "test": split.test}[part]).tolist())
+    assert judged.rows is not None
+    row = np.rint(np.expm1(judged.rows.score.reshape(-1, 2))).astype(int)
+    assert row[:, 0].tolist() == data.rows(judged.position).tolist()
+    for person, rival in zip(judged.user.tolist(), row[:, 1].tolist(), strict=True):
+        mine = np.arange(clicks.start[person], clicks.start[person + 1])
+        assert rival in held
+        assert rival not in data.rows(mine[clicks.positive[mine]])
+    assert len(set(row[:, 1].tolist())) > len(held) / 2
+    past, _ = data.past(judged.position, PAST, "order")
+    assert set(past.tolist()) <= set(split.train.tolist())
+    with pytest.raises(ConfigError) as other:
+        judge(telling, data, split_of(clicks), protocol, past=PAST)
+    assert str(other.value) == "protocol cold-1 needs split items; this log was split by leave-last-out."
+
+
 def test_a_pair_each(clicks: Log) -> None:
     data, split = seen_by(clicks, PROTOCOLS["ctr"])
     judged = judge(model_of(data), data, split, PROTOCOLS["ctr"], past=PAST)

@@ -137,15 +137,23 @@ def test_top(length: list[int], columns: int, most: int, ties: bool) -> None:
     expected = []
     for first, part in zip(s.start.tolist(), parts(s, score), strict=False):
         for column in range(columns):
-            ranked = sorted(range(len(part)), key=lambda place: (-float(part[place, column]), place))
-            expected.append([first + place for place in ranked[:most]])
+            ranked = sorted(range(len(part)), key=lambda place: (-float(part[place, column]), -place))
+            expected.append([first + place for place in sorted(ranked[:most])])
     assert [part.tolist() for part in parts(kept, best)] == expected
 
 
-def test_top_breaks_ties_by_the_earlier() -> None:
-    best, kept = of([4, 2]).top(torch.tensor([[1.0], [2], [2], [2], [0], [0]]), 2)
-    assert best.tolist() == [1, 2, 4, 5]
+def test_top_breaks_ties_by_the_later() -> None:
+    best, kept = of([4, 2]).top(torch.tensor([[1.0], [2], [2], [2], [0.0], [-0.0]]), 2)
+    assert best.tolist() == [2, 3, 4, 5]
     assert kept.sizes.tolist() == [2, 2]
+
+
+def test_top_orders_all_floats() -> None:
+    score = torch.tensor([3e38, -3e38, 1e-45, -1e-45, 0.0, -0.0, torch.inf, -torch.inf, 1.5, -1.5])
+    for most in range(1, len(score) + 1):
+        best, _ = of([len(score)]).top(score[:, None], most)
+        wanted = sorted(sorted(range(len(score)), key=lambda place: (-float(score[place]), -place))[:most])
+        assert best.tolist() == wanted
 
 
 @given(lengths)

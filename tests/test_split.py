@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -139,6 +140,42 @@ def test_chance_is_fair_and_hides_what_it_judges_by(log: Log) -> None:
         sum(log.start[user] <= at < here for at in split.train) for here, user in zip(everything, log.user_of(everything), strict=True)
     ]
     assert length.tolist() == before
+
+
+@settings(max_examples=30)
+@given(seed=st.integers(0, 2**31))
+def test_an_item_is_wholly_in_one_part(log: Log, seed: int) -> None:
+    config = read(SplitConfig, {"name": "items", "valid": 0.2, "test": 0.3, "seed": seed})
+    split, item = split_of(log, config), log.events["item"]
+    parts = [set(item[part].tolist()) for part in (split.train, split.valid, split.test)]
+    assert sum(map(len, parts)) == len(set.union(*parts)) == len(np.unique(item))
+    assert sorted([*split.train, *split.valid, *split.test]) == list(range(log.size))
+    assert split.hidden is not None
+    assert np.flatnonzero(~split.hidden).tolist() == split.train.tolist()
+    assert not fit_encoding(log, split.train).catalogue.known[1:][sorted(parts[1] | parts[2])].any()
+    turned = replace(log, events={**log.events, "item": item[::-1]})
+    assert set(turned.events["item"][split_of(turned, config).test].tolist()) == parts[2]  # by the item alone, whatever happens to it
+
+
+def test_items_fall_into_parts_in_the_shares_that_were_asked_for(log: Log) -> None:
+    happened = len(np.unique(log.events["item"]))
+    config = [read(SplitConfig, {"name": "items", "valid": 0.0, "test": 0.4, "seed": seed}) for seed in range(30)]
+    held = [tuple(np.unique(log.events["item"][split_of(log, one).test]).tolist()) for one in config]
+    assert np.mean([len(one) for one in held]) / happened == pytest.approx(0.4, abs=4 * (0.24 / happened / 30) ** 0.5)
+    assert len(set(held)) == 30
+
+
+def test_requests_have_items_of_several_parts(tmp_path: Path) -> None:
+    rows = "".join(f"a,i{at},{10**9 + at // 3},{int(at % 3 == 0)}\n" for at in range(9))
+    (tmp_path / "events.csv").write_text("user,item,time,click\n" + rows)
+    label = {"column": "click", "at_least": 1}
+    schema = read(Schema, {"name": "feed", "events": {"file": "events.csv", "label": label, "impressions": {}}})
+    log = prepare(tmp_path, tmp_path / "log", schema)
+    with pytest.raises(ConfigError) as caught:
+        split_of(log, SplitConfig(name="items"))
+    assert str(caught.value) == (
+        "split 'items' takes single events apart; the rows of this log's requests (events.impressions) belong together."
+    )
 
 
 def columned(text: str, tmp_path: Path) -> Log:

@@ -138,13 +138,53 @@ class Segments:
             return self.unpad(self.pad(value) @ query.transpose(1, 2))
         return (self.spread(query) * value[:, None]).sum(-1)
 
-    def top(self, score: Tensor, most: int) -> tuple[Tensor, Segments]:
-        """score [N, C] -> things int64 [P] of R * C owners: the `most` best of each owner by each column; of equals the earlier."""
-        columns = score.shape[1]
-        best = torch.argsort(score, dim=0, descending=True, stable=True)
-        best = best.gather(0, torch.argsort(self.row[best], dim=0, stable=True))  # owners together, best first
-        kept = Segments.of(self.sizes.clamp(max=most).repeat_interleave(columns), self.start.device)
-        return best[self.start[kept.row // columns] + kept.position, kept.row % columns], kept
+    def newest(self, most: int) -> tuple[Tensor, Segments]:
+        """The last `most` things of each owner: int64 [n] in host memory, and their segments."""
+        size = self.sizes.clamp(max=most)
+        kept = Segments.of(size)
+        return (self._host[1:] - size)[kept.row] + kept.position, kept.to(self.start.device)
+
+    def older(self, most: int) -> tuple[Tensor, Segments]:
+        """The things of each owner but its last `most`, in the same way."""
+        kept = Segments.of((self.sizes - most).clamp(min=0))
+        return self._host[:-1][kept.row] + kept.position, kept.to(self.start.device)
+
+    def top(self, score: Tensor, most: int, *, within: int | None = None) -> tuple[Tensor, Segments]:
+        """score [N, C] -> things int64 [P] of R * C owners: the `most` best of each owner by each column, in their order.
+
+        Of equals the later. within: scores are whole numbers from -within to within, which is quicker. Nothing waits for a device: how
+        many there are of each is known beforehand.
+        """
+        kept = Segments.of(self.sizes.clamp(max=most).repeat_interleave(score.shape[1]), self.start.device)
+        if not kept.total:
+            return self.start.new_zeros(0), kept
+        later = torch.arange(1, self.total + 1, device=score.device)[:, None]
+        if within is not None and (2 * within + 1) * self.total < 1 << 31:
+            return self._greatest((score.int() + within) * self.total + later.int(), most, kept), kept
+        rank = (score.float() + 0.0).view(torch.int32).long()  # a float's bits are in its order, but that those below 0 count downwards
+        rank = torch.where(rank < 0, rank ^ 0x7FFFFFFF, rank) + (1 << 31)
+        return self._greatest((rank << 31) + later, most, kept), kept  # no two are equal, and none is 0
+
+    def _greatest(self, key: Tensor, most: int, kept: Segments) -> Tensor:
+        """Keys [N, C] above 0, all different -> int64 [P] the things of the `most` greatest of each owner and column, in their order."""
+        columns = key.shape[1]
+        if self.owners == 1:
+            return key.t().topk(min(most, self.total), 1, sorted=False).indices.sort(1).values.flatten()
+        things, places = [], []
+        for place, some in self.alike(4):
+            filled = some.pad(key.index_select(0, place)).transpose(1, 2)  # [r, C, longest], 0 where it is filled up
+            best = filled.topk(min(most, some.longest), 2, sorted=False)
+            at = best.indices.masked_fill(best.values == 0, some.longest).sort(2).values  # what fills up stands last
+            here = Segments.of(some.sizes.clamp(max=most).repeat_interleave(columns), key.device)
+            first = place.index_select(0, some.start[:-1])  # of each owner
+            cell = here.row * at.shape[2] + here.position
+            things.append((first.repeat_interleave(columns))[here.row] + at.flatten().index_select(0, cell))
+            owner = self.row.index_select(0, first).repeat_interleave(columns) * columns + torch.arange(columns, device=key.device).repeat(
+                some.owners
+            )
+            places.append(kept.start.index_select(0, owner).index_select(0, here.row) + here.position)
+        found = torch.cat(things)
+        return torch.empty_like(found).index_copy(0, torch.cat(places), found)
 
     def alike(self, within: int = 2) -> list[tuple[Tensor, Segments]]:
         """Owners by length, none in a group `within` times as long as another: places of their things int64 [n], and their segments.
@@ -242,6 +282,16 @@ class History:
         kept = Segments.of(self.events.sizes[rows], self.item.device)
         index = self.events.start[rows][kept.row] + kept.position
         return replace(self, events=kept, **{name: value[index.to(value.device)] for name, value in _tensors(self).items()})
+
+    def keep(self, index: Tensor, events: Segments) -> History:
+        """The events at these places (int64, in host memory), those of an owner in their order; a session goes on where one is left out."""
+        there = index.to(self.item.device, non_blocking=True)
+        kept = {name: value.index_select(0, there) for name, value in _tensors(replace(self, fresh=None)).items()}
+        if self.fresh is None:
+            return replace(self, events=events, **kept)
+        session = self.fresh.long().cumsum(0)[index]
+        fresh = F.pad(session.diff(), (1, 0), value=1)[: len(index)] != 0
+        return replace(self, events=events, fresh=fresh, **kept)
 
     def to(self, device: Device) -> History:
         moved = _moved(replace(self, fresh=None), device)

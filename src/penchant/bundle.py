@@ -7,6 +7,8 @@
     scales.json          how numbers are standardised
     weights.safetensors
     calibration.json     what makes probabilities of logits
+    cold.arrow           what people with little past are lent, where they are lent anything: lists
+    cold.json            and the rest of it
     facts.json           what it was trained on and how it was validated
     manifest.json        kind, version, checksums
 
@@ -29,11 +31,12 @@ from safetensors.torch import load_file, save_file
 
 from penchant.arrow import map_batch, read_texts, write_batch, write_texts
 from penchant.calibration import Calibration, calibration_from
+from penchant.cold import ColdConfig, Lender, lender_from
 from penchant.config import Config, dump, read
 from penchant.encoding import Catalogue, Encoding, Scale, Vocabulary
 from penchant.errors import ArtefactError, PenchantError
 from penchant.files import read_manifest, whole, write_manifest
-from penchant.models import build
+from penchant.models import build, label
 from penchant.nn.item import ItemConfig
 from penchant.nn.model import Model
 from penchant.schema import Tie, read_schema
@@ -50,6 +53,7 @@ FILES = (
     "facts.json",
 )
 NOT_CALIBRATED = {"kind": "none"}
+COLD = ("cold.arrow", "cold.json")  # further files, of a bundle that lends
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -64,13 +68,15 @@ class Bundle:
     past: int  # events of a past that are kept
     tie: Tie
     auxiliary: Mapping[str, Any] | None = None  # what the model is wrapped in, in AUXILIARIES, and its keys
+    long: Mapping[str, Any] | None = None  # how its pasts are made short, in LONG, and its keys
     calibration: Calibration | None = None  # None: nobody says what its logits mean as probabilities
+    lender: Lender | None = None  # what people with little past are lent; None: nothing
     facts: Mapping[str, Any] = field(default_factory=dict)
     version: str = ""  # the first digits of the weights' checksum; "" before it was saved
 
     @property
     def label(self) -> str:
-        name = f"{self.name}+{self.auxiliary['name']}" if self.auxiliary else self.name
+        name = label(self.name, self.auxiliary, self.long)
         return f"{name}@{self.version}" if self.version else name
 
 
@@ -82,6 +88,9 @@ class _BundleConfig(Config):
     tie: Tie
     model: dict[str, Any] = {}
     auxiliary: dict[str, Any] | None = None
+    long: dict[str, Any] | None = None
+    cold: ColdConfig | None = None
+    tail: int | None = None  # of the catalogue, once it has grown
     item: ItemConfig
 
 
@@ -95,6 +104,9 @@ def save_bundle(bundle: Bundle, folder: Path | str) -> None:
             tie=bundle.tie,
             model=dict(bundle.config),
             auxiliary=dict(bundle.auxiliary) if bundle.auxiliary else None,
+            long=dict(bundle.long) if bundle.long else None,
+            cold=bundle.lender.config if bundle.lender else None,
+            tail=encoding.catalogue.tail if encoding.catalogue.slot is not None else None,
             item=bundle.item,
         )
         (draft / "bundle.toml").write_text(dump(shape), encoding="utf-8")
@@ -108,6 +120,9 @@ def save_bundle(bundle: Bundle, folder: Path | str) -> None:
         save_file({name: value.contiguous() for name, value in bundle.model.state_dict().items()}, draft / "weights.safetensors")
         calibration = bundle.calibration.as_dict() if bundle.calibration else NOT_CALIBRATED
         (draft / "calibration.json").write_text(json.dumps(calibration, indent=1) + "\n", encoding="utf-8")
+        if bundle.lender:
+            write_batch(draft / COLD[0], bundle.lender.columns())
+            (draft / COLD[1]).write_text(json.dumps(bundle.lender.facts(), indent=1) + "\n", encoding="utf-8")
         (draft / "facts.json").write_text(json.dumps(bundle.facts, indent=1) + "\n", encoding="utf-8")
         write_manifest(draft, {"kind": KIND, "version": VERSION})
 
@@ -118,10 +133,11 @@ def load_bundle(folder: Path | str) -> Bundle:
     manifest = read_manifest(folder, kind=KIND, version=VERSION, files=FILES)
     try:
         shape = read(_BundleConfig, folder / "bundle.toml")
-        encoding = _encoding(folder)
-        model = build(encoding, shape.name, shape.model, shape.item, shape.auxiliary, where=str(folder))
+        encoding = _encoding(folder, shape.tail)
+        model = build(encoding, shape.name, shape.model, shape.item, shape.auxiliary, shape.long, where=str(folder))
         model.load_state_dict(load_file(folder / "weights.safetensors"))
         calibration = _calibration(folder / "calibration.json")
+        lender = None if shape.cold is None else _lender(folder, shape.cold, encoding, manifest["files"])
         facts = json.loads((folder / "facts.json").read_text(encoding="utf-8"))
     except ArtefactError:
         raise
@@ -144,21 +160,23 @@ def load_bundle(folder: Path | str) -> Bundle:
         config=shape.model,
         item=shape.item,
         auxiliary=shape.auxiliary,
+        long=shape.long,
         past=shape.past,
         tie=shape.tie,
         calibration=calibration,
+        lender=lender,
         facts=facts,
         version=manifest["files"]["weights.safetensors"]["sha256"][:8],
     )
 
 
-def _encoding(folder: Path) -> Encoding:
+def _encoding(folder: Path, tail: int | None) -> Encoding:
     vocabularies = {name: Vocabulary(values) for name, values in read_texts(folder / "vocabularies.arrow").items()}
     scales = json.loads((folder / "scales.json").read_text(encoding="utf-8"))
     return Encoding(
         schema=read_schema(folder / "schema.toml"),
         users=vocabularies.pop("users"),
-        catalogue=_catalogue(map_batch(folder / "catalogue.arrow")),
+        catalogue=_catalogue(map_batch(folder / "catalogue.arrow"), tail),
         vocabularies=vocabularies,
         scales={name: Scale(**scale) for name, scale in scales.items()},
     )
@@ -172,6 +190,17 @@ def _calibration(path: Path) -> Calibration | None:
         raise ArtefactError(f"{path}: {fault}") from fault
 
 
+def _lender(folder: Path, config: ColdConfig, encoding: Encoding, listed: Mapping[str, Any]) -> Lender:
+    lists, facts = folder / COLD[0], folder / COLD[1]
+    for name in COLD:
+        if name not in listed:
+            raise ArtefactError(f"{folder / 'manifest.json'}: does not list {name}, which every {KIND} that lends has.")
+    try:
+        return lender_from(config, map_batch(lists), json.loads(facts.read_text(encoding="utf-8")), encoding)
+    except ArtefactError as fault:
+        raise ArtefactError(f"{lists}: {fault}") from fault
+
+
 def _columns(catalogue: Catalogue) -> dict[str, pa.Array]:
     """The catalogue as columns; row 0, UNKNOWN, has no id."""
     columns = {
@@ -181,6 +210,7 @@ def _columns(catalogue: Catalogue) -> dict[str, pa.Array]:
         "count": pa.array(catalogue.count),
     }
     matrices: dict[str, Any] = {"code": catalogue.code, "length": catalogue.length, "number": catalogue.number}
+    matrices |= {} if catalogue.slot is None else {"slot": catalogue.slot}
     for name, matrix in matrices.items():
         columns |= {f"{name}.{place}": pa.array(matrix[:, place]) for place in range(matrix.shape[1])}
     for place, values in enumerate(catalogue.many):
@@ -190,12 +220,12 @@ def _columns(catalogue: Catalogue) -> dict[str, pa.Array]:
     return columns
 
 
-def _catalogue(stored: pa.RecordBatch) -> Catalogue:
+def _catalogue(stored: pa.RecordBatch, tail: int | None) -> Catalogue:
     def matrix(name: str, dtype: Any) -> Any:
         columns = [stored.column(column).to_numpy() for column in stored.schema.names if column.startswith(f"{name}.")]
         return np.stack(columns, axis=1) if columns else np.zeros((stored.num_rows, 0), dtype)
 
-    return Catalogue(
+    made = Catalogue(
         items=Vocabulary(stored.column("id")[1:]),
         title=tuple(stored.column("title").to_pylist()),
         known=stored.column("known").to_numpy(zero_copy_only=False),
@@ -205,7 +235,23 @@ def _catalogue(stored: pa.RecordBatch) -> Catalogue:
         length=matrix("length", np.int64),
         number=matrix("number", np.float32),
         vector=tuple(_lists(stored.column(name)) for name in stored.schema.names if name.startswith("vector.")),
+        slot=None if tail is None else matrix("slot", np.int64),
+        tail=tail or 0,
     )
+    _refuse_other_slots(made)
+    return made
+
+
+def _refuse_other_slots(catalogue: Catalogue) -> None:
+    """Raises ValueError where items would look up rows of tables of ids that are not theirs, or not there."""
+    slot, tail = catalogue.slot, catalogue.tail
+    if slot is None:
+        return
+    if slot.shape == (catalogue.size, 2) and ((slot >= 0) & (slot <= np.array([tail, catalogue.ids - 1]))).all():
+        mine = slot[catalogue.own, 1]
+        if len(np.unique(mine)) == len(mine):
+            return
+    raise ValueError("its slots are not of its tables")
 
 
 def _lists(column: pa.FixedSizeListArray) -> Any:

@@ -10,7 +10,7 @@ import json as jsonlib
 import sys
 import traceback
 from contextlib import redirect_stdout
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -216,10 +216,17 @@ def data_schema(*files: Path, out: Path | None = None, json: Json = False) -> No
 
 
 @app.command
-def train(*config: Words, out: Path, json: Json = False) -> None:
+def train(
+    *config: Words,
+    out: Path,
+    from_: Annotated[Path | None, Parameter(name="--from")] = None,
+    from_embeddings: Path | None = None,
+    json: Json = False,
+) -> None:
     """Train a model into a run folder: config, metrics as JSON lines, checkpoints, bundle.
 
     Example: penchant train recipes/movielens-1m-din.toml --out runs/din --train.epochs 3
+    Example: penchant train --log shop-log --from runs/monday/bundle --out runs/tuesday
 
     Parameters
     ----------
@@ -227,23 +234,34 @@ def train(*config: Words, out: Path, json: Json = False) -> None:
         A TOML file, then dotted keys that override it. Without a file they say all: --log LOG --model.name din.
     out
         New folder for the run.
+    from_
+        A bundle that the run continues on a Log that has grown, as --grow.bundle says too; what is not said is as in that bundle's run.
+    from_embeddings
+        A bundle, of any model, whose vectors of items and of their attributes the run starts from, as --embeddings says too.
     """
     from penchant import show
     from penchant.config import parse_flags, read
+    from penchant.models import label
     from penchant.train.config import RunConfig
     from penchant.train.loop import fit as run
 
     file, words = (Path(config[0]), config[1:]) if config and not config[0].startswith("--") else (None, config)
-    settings = read(RunConfig, file or {}, parse_flags(words), where=None if file else "flags")
+    flags = parse_flags(words)
+    for key, flag, value in (("grow.bundle", "--from", from_), ("embeddings", "--from-embeddings", from_embeddings)):
+        if value is not None and key in flags:
+            raise ConfigError(f"{flag} and --{key} say the same; give one of them.")
+        flags |= {} if value is None else {key: str(value)}
+    settings = read(RunConfig, file or {}, flags, where=None if file else "flags")
     with progress() as shown:
-        wrapped = f"+{settings.auxiliary.get('name')}" if settings.auxiliary else ""
-        shown.stage(f"training {settings.model.get('name', 'din')}{wrapped}")
+        shown.stage(f"training {label(settings.model.get('name', 'din'), settings.auxiliary, settings.long)}")
         done = run(settings, out, report=shown.run)
     rows = {"run": str(done.folder), "bundle": str(done.folder / "bundle"), "best": done.best, "seconds": round(done.seconds, 1)}
     findings = [asdict(finding) for finding in done.diagnosis]
     if json:
-        return _json({**rows, "diagnosis": findings})
+        return _json({**rows, "growth": done.growth, "embeddings": done.embeddings, "noise": done.noise, "diagnosis": findings})
     _facts(rows, json=False)
+    show.grown(_console(), done.growth, done.embeddings)
+    show.noise(_console(), done.noise)
     show.diagnosis(_console(), findings)
 
 
@@ -257,6 +275,8 @@ def evaluate(
     metric: str | None = None,
     seed: int = 0,
     slices: Annotated[bool, Parameter(negative="")] = False,
+    lend: bool | None = None,
+    keep: int | None = None,
     dialect: str | None = None,
     json: Json = False,
 ) -> None:
@@ -267,8 +287,8 @@ def evaluate(
     bundle
         Folder of the bundle.
     protocol
-        loo-99, loo-99-popular or loo-full; of any split last-99 or last-full; temporal-80-20, temporal-80-20-user; ctr, dien; among what
-        requests showed, impressions; by the log's own labels, logged.
+        loo-99, loo-99-popular or loo-full; of any split last-99 or last-full; temporal-80-20, temporal-80-20-user; ctr, dien; of items
+        that did not train, cold-99; among what requests showed, impressions; by the log's own labels, logged.
     log
         The Log to judge on; by default the one that the bundle was trained on.
     against
@@ -277,6 +297,10 @@ def evaluate(
         What the two are compared by; by default the metric that the protocol is read by.
     slices
         The metric apart as well: by person, past, item and moment.
+    lend
+        Lend events to people with little past, or do not; by default as the bundle serves them.
+    keep
+        As if nobody had more events than this, the latest; what is ranked stays the same.
     dialect
         The same scores by the arithmetic of recbole, fuxictr, torchrec, torch-rechub or din, and what they do otherwise.
     """
@@ -301,7 +325,7 @@ def evaluate(
         judged = []
         for one in loaded:
             shown.stage(f"judging {one.label}")
-            judged.append(run(one, opened, asked, seed=seed, progress=shown.judged))
+            judged.append(run(one, opened, asked, seed=seed, progress=shown.judged, lend=lend, keep=keep))
     found: dict[str, Any] = {"results": [{"model": one.label, **result.summary()} for one, result in zip(loaded, judged, strict=True)]}
     if dialect:
         found["dialect"] = {one.label: in_dialect(result, dialect) for one, result in zip(loaded, judged, strict=True)}
@@ -386,6 +410,7 @@ def recommend(
     log: Path | None = None,
     reasons: int = 3,
     repeat: bool = False,
+    lend: Annotated[bool, Parameter(negative="--no-lend")] = True,
     json: Json = False,
 ) -> None:
     """A list for one person, with the events that spoke for each item.
@@ -404,6 +429,8 @@ def recommend(
         Events to name for each item; 0 for none.
     repeat
         Whether items of their past may be recommended.
+    lend
+        Whether a bundle that lends may lend them events of others where their past is short.
     """
     from penchant import show
     from penchant.data.replay import request_now, user_number
@@ -413,7 +440,8 @@ def recommend(
         raise ConfigError(f"-k is {k}; at least 1 was wanted.")
     loaded = _bundle(bundle)
     opened = _log(loaded, log)
-    scored = Scorer(loaded).recommend(request_now(opened, user_number(opened, user)), k, repeat=repeat, reasons=reasons)
+    request = replace(request_now(opened, user_number(opened, user)), lend=lend)
+    scored = Scorer(loaded).recommend(request, k, repeat=repeat, reasons=reasons)
     if json:
         return _json(scored.as_dict())
     show.recommended(_console(), scored)
@@ -428,9 +456,10 @@ def check(model: str, *config: Words, json: Json = False) -> None:
     Parameters
     ----------
     model
-        A name such as din, or module:Class, found in this folder or on Python's path; din+iacn is din in an auxiliary network.
+        A name such as din, or module:Class, found in this folder or on Python's path; din+eta+iacn is din with
+        a past shortened by eta, in an auxiliary network.
     config
-        A TOML file of [model], [item] and [auxiliary], then dotted keys that override it, such as --model.head [16,8] --item.dim 8.
+        A TOML file of [model], [item], [long] and [auxiliary], then dotted keys that override it, such as --model.head [16,8] --item.dim 8.
     """
     from penchant import show
     from penchant.config import parse_flags, read
@@ -446,6 +475,7 @@ def check(model: str, *config: Words, json: Json = False) -> None:
             settings.model,
             item=settings.item,
             auxiliary=settings.auxiliary,
+            long=settings.long,
             report=lambda law: shown.stage(f"checking {model}: {law}"),
         )
     if json:

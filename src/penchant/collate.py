@@ -45,6 +45,7 @@ class Pasts:
     other: Ints | None = None  # [E] catalogue rows
     chosen: Bools | None = None  # [E] which were positives; None: not asked for
     session: Ints | None = None  # [E] numbers that differ where a column of the log says that a session begins
+    lent: Ints | None = None  # [R] how many of each one's events, the first ones, are somebody else's; None: none
 
 
 def collate(
@@ -91,10 +92,12 @@ def collate(
 
 
 def _fresh(encoding: Encoding, pasts: Pasts) -> Bools:
-    """bool [E], where sessions begin by the schema's rule; what a past begins with begins one."""
+    """bool [E], where sessions begin by the schema's rule; what a past begins with begins one, and so does the first own event."""
     events = encoding.schema.events
-    new = np.zeros(len(pasts.item), dtype=bool)
-    new[(np.cumsum(pasts.length) - pasts.length)[pasts.length > 0]] = True
+    new, begin = np.zeros(len(pasts.item), dtype=bool), np.cumsum(pasts.length) - pasts.length
+    new[begin[pasts.length > 0]] = True
+    if pasts.lent is not None:
+        new[(begin + pasts.lent)[pasts.length > pasts.lent]] = True
     if events.session_minutes is not None:
         new[1:] |= np.diff(pasts.time) > events.session_minutes * 60_000
     if events.session.change is not None:

@@ -28,7 +28,7 @@ from penchant.evaluate.judged import LOWER_IS_BETTER, Judged, parse_metric
 from penchant.evaluate.protocol import Protocol, find_protocol
 from penchant.files import disk_errors
 from penchant.metrics import Difference, Interval, bootstrap, paired
-from penchant.models import apart, checked_auxiliary, find
+from penchant.models import apart, checked_auxiliary, checked_long, find
 from penchant.train.config import RunConfig
 from penchant.train.loop import Report, fit
 
@@ -125,8 +125,8 @@ class Compared:
 def entries(config: RunConfig, models: Sequence[str]) -> list[Entry]:
     """A run for each model: a name in MODELS under this configuration's budget, or a run's TOML file with its own.
 
-    din+iacn is the model din with the auxiliary network iacn, din alone is without one. The configuration's own keys of its model are
-    for that model alone, and so are those of its auxiliary network. Raises ConfigError.
+    din+eta+iacn is the model din with a past shortened by eta and the auxiliary network iacn, din alone is without. The configuration's
+    own keys of its model are for that model alone, and so are those of what stands around it. Raises ConfigError, UnknownNameError.
     """
     found = []
     for model in models:
@@ -134,16 +134,12 @@ def entries(config: RunConfig, models: Sequence[str]) -> list[Entry]:
             own = read(RunConfig, Path(model))
             found.append(Entry(label=Path(model).stem, config=own.model_copy(update={"log": config.log})))
         else:
-            name, around = apart(model)
-            keys = _own(config.model, name, "din")
-            found.append(
-                Entry(
-                    label=model,
-                    config=config.model_copy(
-                        update={"model": keys, "auxiliary": _own(config.auxiliary or {}, around, "") if around else None}
-                    ),
-                )
-            )
+            name, long, auxiliary = apart(model)
+            around = {
+                "long": _own(config.long or {}, long, "") if long else None,
+                "auxiliary": _own(config.auxiliary or {}, auxiliary, "") if auxiliary else None,
+            }
+            found.append(Entry(label=model, config=config.model_copy(update={"model": _own(config.model, name, "din"), **around})))
     labels = [entry.label for entry in found]
     twice = sorted({label for label in labels if labels.count(label) > 1})
     if twice:
@@ -154,7 +150,7 @@ def entries(config: RunConfig, models: Sequence[str]) -> list[Entry]:
 
 
 def _own(keys: Mapping[str, Any], name: str, default: str) -> dict[str, Any]:
-    """The keys of a model or auxiliary network of this name, where these are of it."""
+    """The keys of a model, or of what stands around it, of this name, where these are of it."""
     return dict(keys) if keys.get("name", default) == name else {"name": name}
 
 
@@ -206,6 +202,8 @@ def _refuse_unlike(given: Sequence[Entry], plans: Sequence[RunConfig], asked: Pr
         find(str(plan.model.get("name", "din")))
         if plan.auxiliary is not None:
             checked_auxiliary(plan.auxiliary, where="models")
+        if plan.long is not None:
+            checked_long(plan.long, where="models")
         split, first = plan.judging().split, plans[0].judging().split
         asked.refuse_split(split)
         if split != first:
@@ -223,7 +221,7 @@ def _plan(entry: Entry, seed: int) -> RunConfig:
 def _trained(config: RunConfig, run: Path, log: Log, report: Report | None) -> Path:
     """The bundle of this run, trained unless it is there. Raises ExistsError where another configuration's run is, or another Log's."""
     if (run / "bundle" / "manifest.json").exists():
-        same = (run / "config.toml").read_text(encoding="utf-8") == dump(config)
+        same = _same(run / "config.toml", config)
         if not same or _facts(run).get("log_version") != log.version:
             what = "of what the Log held before" if same else "of another configuration"
             raise ExistsError(f"{run}: this is the run {what}; remove it, or compare in another folder.")
@@ -232,6 +230,14 @@ def _trained(config: RunConfig, run: Path, log: Log, report: Report | None) -> P
         shutil.rmtree(run)
     fit(config, run, log=log, report=report)
     return run / "bundle"
+
+
+def _same(file: Path, config: RunConfig) -> bool:
+    """Whether a run's configuration is this one; what it does not say, because it is older than a key, is the key's default."""
+    try:
+        return dump(read(RunConfig, file)) == dump(config)
+    except ConfigError:
+        return False
 
 
 def _unfinished(run: Path) -> bool:

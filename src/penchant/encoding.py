@@ -6,6 +6,7 @@ The same Encoding works in training, evaluation and serving, and travels with th
 * A number is standardised by its training rows and has an indicator beside it: (value, 0.0), or (0.0, 1.0) when missing.
 * The catalogue holds every known item, row 0 being an item of which nothing is known. An item without training rows
   keeps its row and its attributes; `known` is False, which means that its id embedding is UNKNOWN's.
+* Once a catalogue has grown, not every row of it need have a row in the tables of ids: `slot` then says which one it looks up.
 """
 
 from __future__ import annotations
@@ -39,6 +40,7 @@ NEVER = np.iinfo(np.int64).min  # when somebody was first seen, if that is not k
 QUARTER = 900_000  # milliseconds
 BRACKETS = str.maketrans("[](){},;|", " " * 9)
 MANY = 4096  # from here on a columnar look-up is quicker than a dict
+GOLDEN = np.uint64(0x9E3779B97F4A7C15)
 
 
 @dataclass(frozen=True, eq=False)
@@ -121,10 +123,24 @@ class Catalogue:
     length: Ints  # [V, G]       values of each several-valued category, at least one (UNKNOWN)
     number: Floats  # [V, 2 B]
     vector: tuple[Floats, ...] = ()  # each [V, W]  standardised; NaN throughout where an item has none
+    slot: Ints | None = (
+        None  # [V, 2]  the row of tables of ids that each looks up: treated as not known, and as known; None: 0, and its own
+    )
+    tail: int = 0  # rows 1 .. tail of tables of ids are shared, by a hash of the id, by those that have none of their own
 
     @property
     def size(self) -> int:
         return self.items.size
+
+    @property
+    def ids(self) -> int:
+        """How many rows a table of ids has."""
+        return self.size if self.slot is None else 1 + self.tail + int(self.own.sum())
+
+    @property
+    def own(self) -> Bools:
+        """bool [V], which have a row of tables of ids that nobody shares."""
+        return self.known if self.slot is None else self.slot[:, 1] > self.tail
 
 
 @dataclass(frozen=True, eq=False)
@@ -140,7 +156,9 @@ class Encoding:
     def same_ids(self, other: Encoding) -> bool:
         """Whether every id means the same in both."""
         mine, theirs = self._texts, other._texts
-        return mine.keys() == theirs.keys() and all(mine[name].equals(theirs[name]) for name in mine)
+        one, two = (held.catalogue.slot for held in (self, other))
+        same_slots = one is two if one is None or two is None else np.array_equal(one, two)
+        return same_slots and mine.keys() == theirs.keys() and all(mine[name].equals(theirs[name]) for name in mine)
 
     @property
     def _texts(self) -> dict[str, pa.StringArray]:
@@ -151,6 +169,11 @@ class Encoding:
         """How many ids each categorical field of a group has, in the order of its columns; for "user" without the user's own id."""
         derived = tuple(1 + MOMENTS[name] for name in self.schema.events.moment) if group == "context" else ()
         return derived + tuple(self.vocabularies[f"{group}.{name}"].size for name in self.schema.named(group, "category"))
+
+    def named(self, group: str) -> tuple[str, ...]:
+        """The names of these fields: "context.hour", "context.device"."""
+        derived = self.schema.events.moment if group == "context" else ()
+        return tuple(f"{group}.{name}" for name in (*derived, *self.schema.named(group, "category")))
 
     def numbers(self, *groups: str) -> int:
         """How many numeric columns these groups have: two a field."""
@@ -235,27 +258,16 @@ class Encoding:
         They have no training rows: they live on their attributes. Several values are a list, or a text with the field's separator.
         Raises DataError for an item that is already there or has no id, and for a field that the schema does not have.
         """
-        fields = ["id", "title", *(name for group, name, _ in self.schema.fields() if group == "item")]
-        for item in items:
-            if item.get("id") in (None, ""):
-                raise DataError(f"a new item has no id: {dict(item)!r}.")
-            for name in item:
-                if name not in fields:
-                    has = f"they have {', '.join(fields)}.{nearest(name, fields)}"
-                    raise DataError(f"new item {text(item['id'])!r}: {name!r} is no field of items; {has}")
-        ids = [text(item["id"]) for item in items]
-        old = self.catalogue
+        ids, old = self._ids_of(items, "new"), self.catalogue
         there = [raw for raw in ids if old.items.encode([raw])[0]]
         if there:
             raise DataError(f"item {there[0]!r} is already in the catalogue ({len(there)} of {len(ids)} are); only new items can be added.")
-        twice = [raw for raw, times in Counter(ids).items() if times > 1]
-        if twice:
-            raise DataError(f"item {twice[0]!r} stands more than once among the new items; each is added once.")
-        raw = {name: [item.get(name) for item in items] for group, name, _ in self.schema.fields() if group == "item"}
-        code, many, length, number, vector = self.items(raw, len(items))
-        added = len(items)
+        _refuse_twice(ids, "new items; each is added once")
+        code, many, length, number, vector = self.items(self._raw(items), len(items))
+        added, texts = len(items), pa.array(ids, pa.string())
+        shared = np.zeros((added, 2), np.int64) if not old.tail else np.tile(1 + bucket_of(texts, old.tail)[:, None], 2)
         catalogue = Catalogue(
-            items=Vocabulary(pa.concat_arrays([old.items.values, pa.array(ids, pa.string())])),
+            items=Vocabulary(pa.concat_arrays([old.items.values, texts])),
             title=old.title + tuple(item.get("title") for item in items),
             known=np.concatenate([old.known, np.zeros(added, bool)]),
             count=np.concatenate([old.count, np.zeros(added, np.int64)]),
@@ -264,8 +276,95 @@ class Encoding:
             length=np.concatenate([old.length, length]),
             number=np.concatenate([old.number, number]),
             vector=tuple(np.concatenate(pair) for pair in zip(old.vector, vector, strict=True)),
+            slot=None if old.slot is None else np.concatenate([old.slot, shared]),
+            tail=old.tail,
         )
         return replace(self, catalogue=catalogue)
+
+    def with_changes(self, items: Sequence[Mapping[str, Any]]) -> Encoding:
+        """The same encoding with other attributes of items of the catalogue: {"id": ..., "price": 5} each; what is not given stays.
+
+        None, an empty list or an empty text means that nothing is known of it any more. Raises DataError for an item that is not there or
+        has no id, and for a field that the schema does not have.
+        """
+        ids, old = self._ids_of(items, "changed"), self.catalogue
+        row = old.items.encode(ids)
+        if (row == 0).any():
+            missing = [raw for raw, at in zip(ids, row, strict=True) if not at]
+            raise DataError(
+                f"item {missing[0]!r} is not in the catalogue ({len(missing)} of {len(ids)} are not); only its items can be changed."
+            )
+        _refuse_twice(ids, "changed items; each is changed once")
+        code, many, length, number, vector = self.items(self._raw(items), len(items))
+        title = np.array(old.title, dtype=object)
+        title[row] = [item.get("title", was) for item, was in zip(items, title[row], strict=True)]
+        made = replace(
+            old,
+            title=tuple(title.tolist()),
+            code=old.code.copy(),
+            many=tuple(values.copy() for values in old.many),
+            length=old.length.copy(),
+            number=old.number.copy(),
+            vector=tuple(vectors.copy() for vectors in old.vector),
+        )
+        for kind in ("category", "categories", "number", "vector"):
+            for place, name in enumerate(self.schema.named("item", kind)):
+                given = np.array([name in item for item in items], dtype=bool)
+                mine = row[given]
+                if kind == "category":
+                    made.code[mine, place] = code[given, place]
+                elif kind == "categories":
+                    made.many[place][mine], made.length[mine, place] = many[place][given], length[given, place]
+                elif kind == "number":
+                    made.number[mine, 2 * place : 2 * place + 2] = number[given, 2 * place : 2 * place + 2]
+                else:
+                    made.vector[place][mine] = vector[place][given]
+        return replace(self, catalogue=made)
+
+    def _ids_of(self, items: Sequence[Mapping[str, Any]], what: str) -> list[str]:
+        """The ids of raw items that name nothing but fields of the schema. Raises DataError."""
+        fields = ["id", "title", *(name for group, name, _ in self.schema.fields() if group == "item")]
+        for item in items:
+            if item.get("id") in (None, ""):
+                raise DataError(f"a {what} item has no id: {dict(item)!r}.")
+            for name in item:
+                if name not in fields:
+                    has = f"they have {', '.join(fields)}.{nearest(name, fields)}"
+                    raise DataError(f"{what} item {text(item['id'])!r}: {name!r} is no field of items; {has}")
+        return [text(item["id"]) for item in items]
+
+    def _raw(self, items: Sequence[Mapping[str, Any]]) -> dict[str, list[Any]]:
+        """Raw items as columns."""
+        return {name: [item.get(name) for item in items] for group, name, _ in self.schema.fields() if group == "item"}
+
+
+def _refuse_twice(ids: Sequence[str], among: str) -> None:
+    twice = [raw for raw, times in Counter(ids).items() if times > 1]
+    if twice:
+        raise DataError(f"item {twice[0]!r} stands more than once among the {among}.")
+
+
+def bucket_of(ids: pa.StringArray, buckets: int) -> Ints:
+    """int64 [n] in [0, buckets), by a hash of each text alone: the same in every process and for ever.
+
+    The sum over its bytes of mix(256 * place + byte), mixed again with their number, in 64 bits without a sign; then the remainder.
+    """
+    length = np.asarray(pc.binary_length(ids).fill_null(0)).astype(np.int64)
+    stored = b"".join(pc.cast(ids, pa.binary()).fill_null(b"").to_pylist())
+    end = np.cumsum(length)
+    place = np.arange(len(stored)) - np.repeat(end - length, length)
+    with np.errstate(over="ignore"):
+        each = mix((256 * place + np.frombuffer(stored, np.uint8)).astype(np.uint64) + GOLDEN)
+        running = np.concatenate([np.zeros(1, np.uint64), np.cumsum(each, dtype=np.uint64)])
+        found = mix(running[end] - running[end - length] + length.astype(np.uint64))
+    return np.asarray(found % np.uint64(buckets)).astype(np.int64)
+
+
+def mix(state: Any) -> Any:
+    """The finaliser of SplitMix64 (Steele, Lea and Flood, OOPSLA 2014), of uint64; products wrap."""
+    state = (state ^ (state >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
+    state = (state ^ (state >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
+    return state ^ (state >> np.uint64(31))
 
 
 def begun(said: Ints, sessions: Sessions, before: int | None = None) -> Bools:

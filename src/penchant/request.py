@@ -30,3 +30,4 @@ class Request:
     past: Sequence[Event] = ()  # in any order; events after `time` are refused
     context: Mapping[str, Any] = field(default_factory=dict)  # {"device": "phone"}
     first_seen: int | datetime | None = None  # when the person was first seen; None: with the first event of `past`
+    lend: bool = True  # whether a bundle that lends may lend events where `past` is short; False: `past` is all that is looked at

@@ -3,7 +3,8 @@
     Request ─ encode ─ Batch ─ read ─▶ Memory ─ score(candidates) ─▶ Scored
 
 The catalogue is encoded once; a past is read once however many candidates are asked about. Nothing is refused for being
-unknown: people, items, values and pasts that the bundle has never seen are scored as such, and the answer says so.
+unknown: people, items, values and pasts that the bundle has never seen are scored as such, and the answer says so. Who has done
+little is lent what others did, where the bundle lends (penchant.cold), and the answer says so too.
 """
 
 from __future__ import annotations
@@ -18,6 +19,7 @@ from numpy.typing import NDArray
 
 from penchant.batch import Batch, Memory
 from penchant.bundle import Bundle
+from penchant.cold import STEPS, Lent
 from penchant.collate import Pasts, Requests, collate
 from penchant.encoding import NEVER, Ints, milliseconds, text
 from penchant.errors import DataError, nearest
@@ -27,12 +29,13 @@ from penchant.request import Event, Request
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Reason:
-    """An event of a past and its say on one candidate."""
+    """An event that was looked at and its say on one candidate."""
 
     item: str
     title: str | None
-    time: int  # unix milliseconds
+    time: int  # unix milliseconds; of a lent event a time that it was given
     say: float
+    lent: bool = False  # it is not the person's own
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -43,12 +46,14 @@ class Scored:
     title: tuple[str | None, ...]  # [C]
     logit: NDArray[np.float32]  # [C]
     model: str  # name and version
-    past: int  # events that were looked at: at most as many as the model keeps
+    past: int  # events of the person's own that were looked at: at most as many as the model keeps
     unknown_user: bool
-    unknown_items: tuple[str, ...]  # candidates and events not in the catalogue, or without training rows
+    unknown_items: tuple[str, ...]  # candidates and events not in the catalogue, or whose ids have no row of their own
     unknown_values: tuple[str, ...]  # fields of which a value was absent or never seen: "user.town", "action.rating"; "session", of events
     probability: NDArray[np.float64] | None = None  # [C] of being chosen when shown; None: the bundle is not calibrated
     reasons: tuple[tuple[Reason, ...], ...] = ()  # [C] the events that spoke most for each, when asked for
+    lent: str = STEPS[0]  # "own": nothing was lent; else by which step: "similar", "profile", "category" or "popular"
+    lent_events: int = 0  # that were looked at beside the person's own
 
     def as_dict(self) -> dict[str, Any]:
         """All of it as plain values."""
@@ -59,6 +64,8 @@ class Scored:
             "model": self.model,
             "items": [{"item": i, "title": t, "logit": s, **p, "because": [asdict(reason) for reason in r]} for i, t, s, p, r in rows],
             "past": self.past,
+            "lent": self.lent,
+            "lent_events": self.lent_events,
             "unknown_user": self.unknown_user,
             "unknown_items": list(self.unknown_items),
             "unknown_values": list(self.unknown_values),
@@ -70,7 +77,9 @@ class _Asked:
     """One request about some catalogue rows, its past read."""
 
     request: Request
-    past: Sequence[Event]
+    past: Sequence[Event]  # the person's own
+    looked: Pasts  # with what was lent before them
+    lent: Lent
     rows: Ints  # [C]
     batch: Batch
     vectors: torch.Tensor  # [M, D]
@@ -104,7 +113,7 @@ class Scorer:
     def recommend(self, request: Request, k: int = 10, *, repeat: bool = False, reasons: int = 0) -> Scored:
         """The k items of the whole catalogue that score highest, best first; of equals the one that stands earlier.
 
-        repeat: whether items of the past may be among them.
+        repeat: whether items of the past may be among them; those that were merely lent may.
         """
         if k < 1:
             raise DataError(f"k is {k}; at least 1 was wanted.")
@@ -129,17 +138,30 @@ class Scorer:
         self._vectors = torch.cat([self._vectors, self._encode(np.arange(old, self.encoding.catalogue.size))])
 
     @torch.inference_mode()
+    def update_items(self, items: Sequence[Mapping[str, Any]]) -> None:
+        """From now on knows other attributes of these items of the catalogue: {"id": ..., "price": 5}; what is not given stays.
+
+        Raises DataError for an item that the catalogue does not have.
+        """
+        self.encoding = self.encoding.with_changes(items)
+        self.model.item.extend(self.encoding.catalogue)
+        rows = self.encoding.catalogue.items.encode([item["id"] for item in items])
+        self._vectors = self._vectors.index_copy(0, torch.from_numpy(rows).to(self.model.device), self._encode(rows))
+
+    @torch.inference_mode()
     def _encode(self, rows: Ints) -> torch.Tensor:
         known = torch.from_numpy(self.encoding.catalogue.known[rows])
         return self.model.item(torch.from_numpy(rows).to(self.model.device), known.to(self.model.device))
 
     def _read(self, request: Request, rows: Ints, shown: Mapping[str, Sequence[Any]] | None = None) -> _Asked:
         past = self._past(request)
-        batch, unknown = self._batch(request, past, rows, shown or {})
-        batch = batch.to(self.model.device)
+        requests, looked, lent, unknown = self._encoded(request, past, rows, shown or {})
+        batch = collate(self.encoding, requests, looked).to(self.model.device)
         vectors = self._vectors.index_select(0, batch.row)
         memory = self.model.read(vectors, batch.user, batch.history)
-        return _Asked(request=request, past=past, rows=rows, batch=batch, vectors=vectors, memory=memory, unknown=unknown)
+        return _Asked(
+            request=request, past=past, looked=looked, lent=lent, rows=rows, batch=batch, vectors=vectors, memory=memory, unknown=unknown
+        )
 
     def _logits(self, asked: _Asked) -> NDArray[np.float32]:
         logit = score_in_chunks(self.model, asked.vectors, asked.memory, asked.batch, budget=self.budget)[0]
@@ -154,7 +176,7 @@ class Scorer:
 
     def _answer(self, asked: _Asked, names: tuple[str, ...], logit: NDArray[np.float32], reasons: int) -> Scored:
         say = self._attention(asked) if reasons else None
-        known, title = self.encoding.catalogue.known, self.encoding.catalogue.title
+        known, title = self.encoding.catalogue.own, self.encoding.catalogue.title
         seen = [*zip(names, asked.rows, strict=True), *zip((text(e.item) for e in asked.past), self._rows(asked.past), strict=True)]
         user = asked.request.user
         return Scored(
@@ -167,7 +189,9 @@ class Scorer:
             unknown_items=tuple(dict.fromkeys(name for name, row in seen if not known[row])),
             unknown_values=asked.unknown,
             probability=self._probability(logit),
-            reasons=() if say is None else tuple(self._reasons(asked.past, column, reasons) for column in say.T),
+            reasons=() if say is None else tuple(self._reasons(asked, column, reasons) for column in say.T),
+            lent=asked.lent.names[0],
+            lent_events=len(asked.lent.row),
         )
 
     def _probability(self, logit: NDArray[np.float32]) -> NDArray[np.float64] | None:
@@ -190,9 +214,10 @@ class Scorer:
     def _rows(self, past: Sequence[Event]) -> Ints:
         return self.encoding.catalogue.items.encode([event.item for event in past])
 
-    def _batch(
+    def _encoded(
         self, request: Request, past: Sequence[Event], rows: Ints, shown: Mapping[str, Sequence[Any]]
-    ) -> tuple[Batch, tuple[str, ...]]:
+    ) -> tuple[Requests, Pasts, Lent, tuple[str, ...]]:
+        """The request, its past with what is lent, what that is, and the names of fields with unknown values."""
         encoding, time = self.encoding, np.array([milliseconds(request.time)])
         profile, context = {k: [v] for k, v in request.profile.items()}, {k: [v] for k, v in request.context.items()}
         action = {name: [event.action.get(name) for event in past] for name in {key for event in past for key in event.action}}
@@ -234,7 +259,10 @@ class Scorer:
             unknown += [f"{group}.{name}" for name, one in zip(named, absent.tolist(), strict=True) if one]
         if encoding.schema.events.session.column is not None and any(event.session is None for event in past):
             unknown.append("session")
-        return collate(encoding, requests, pasts), tuple(unknown)
+        if self.bundle.lender is None or not request.lend:
+            none = np.zeros(1, dtype=np.int64)
+            return requests, pasts, Lent(step=none, length=none, row=none[:0]), tuple(unknown)
+        return requests, *self.bundle.lender.lend(encoding, requests, pasts, self.bundle.past), tuple(unknown)
 
     def _refuse_unknown_fields(self, group: str, given: Mapping[str, Any]) -> None:
         declared = self.encoding.schema.named(group, "category", "number")
@@ -244,11 +272,13 @@ class Scorer:
                     f"{group} field {name!r} is not in the schema; it has {', '.join(declared) or 'none'}.{nearest(name, declared)}"
                 )
 
-    def _reasons(self, past: Sequence[Event], say: NDArray[np.float32], most: int) -> tuple[Reason, ...]:
-        order = [at for at in np.argsort(-say, kind="stable")[:most] if say[at] > 0]
-        titles, rows = self.encoding.catalogue.title, self._rows(past)
+    def _reasons(self, asked: _Asked, say: NDArray[np.float32], most: int) -> tuple[Reason, ...]:
+        order = [int(at) for at in np.argsort(-say, kind="stable")[:most] if say[at] > 0]
+        lent, rows, times = len(asked.lent.row), asked.looked.item, asked.looked.time
+        ids = self.encoding.catalogue.items.decode(rows[:lent]) + [text(event.item) for event in asked.past]
+        titles = self.encoding.catalogue.title
         return tuple(
-            Reason(item=text(past[at].item), title=titles[rows[at]], time=milliseconds(past[at].time), say=float(say[at])) for at in order
+            Reason(item=ids[at] or "", title=titles[rows[at]], time=int(times[at]), say=float(say[at]), lent=at < lent) for at in order
         )
 
 

@@ -14,6 +14,12 @@ if TYPE_CHECKING:  # which import torch, while tables do not need it
     from penchant.scorer import Scored
 
 METRICS = ("hr@10", "ndcg@10", "map@10", "mrr@10", "recall@10", "gauc", "auc", "log-loss", "calibration-error", "predicted/observed")
+LENT = {  # what stands behind the steps of lending
+    "similar": "what people did next who began alike",
+    "profile": "what people of a like profile began with",
+    "category": "what is popular in the categories of the past",
+    "popular": "what was popular of late",
+}
 OF_LISTS = ("coverage@10", "gini@10", "popularity-lift@10", "novelty@10", "diversity@10", "taste-divergence@10")
 WIDE = 140  # columns of a terminal, from where on an interval stands beside its value and not below
 
@@ -36,6 +42,12 @@ def results(console: Console, summaries: Sequence[Mapping[str, Any]], protocol: 
         named = {"none": "the sigmoid of logits, for which nobody vouches", "identity": "the sigmoid of logits, which are log-odds"}
         through = "; ".join(named.get(kind, f"calibrated ({kind})") for kind in sorted(calibrated))
         console.print(f"Probabilities: {through}.", soft_wrap=True, highlight=False)
+    for summary in summaries:
+        if "lent" in summary:
+            steps = ", ".join(f"{many:,} {name}" for name, many in summary["lent"].items())
+            console.print(f"Lists of {summary['model']} by what was lent: {steps}.", soft_wrap=True, highlight=False)
+    if "keep" in summaries[0]:
+        console.print(f"Of each past the {summaries[0]['keep']} latest events were looked at.", soft_wrap=True, highlight=False)
     people, dropped = summaries[0]["people"], summaries[0]["dropped"]
     console.print(f"{protocol}.", soft_wrap=True, highlight=False)
     console.print(
@@ -120,7 +132,7 @@ def recommended(console: Console, scored: Scored) -> None:
     for place, (item, title, logit, p) in enumerate(zip(scored.item, scored.title, scored.logit, chance, strict=True), start=1):
         console.print(f"{place:3}. {title or item}  ({logit:+.2f}{p})", soft_wrap=True, highlight=False, markup=False)
         if scored.reasons and scored.reasons[place - 1]:
-            because = "; ".join(f"{r.title or r.item} ({r.say:+.2f})" for r in scored.reasons[place - 1])
+            because = "; ".join(f"{r.title or r.item} ({r.say:+.2f}{', lent' if r.lent else ''})" for r in scored.reasons[place - 1])
             console.print(f"     because of {because}", soft_wrap=True, highlight=False, markup=False, style="dim")
     for line in notes(scored):
         console.print(line, soft_wrap=True, highlight=False, markup=False)
@@ -129,6 +141,8 @@ def recommended(console: Console, scored: Scored) -> None:
 def notes(scored: Scored) -> list[str]:
     """What the answer could not know, in words."""
     lines = [f"The past has {scored.past} events."] if scored.past else ["The past is empty: this is what anybody of this profile is told."]
+    if scored.lent_events:
+        lines.append(f"{scored.lent_events} events were lent: {LENT[scored.lent]}.")
     if scored.unknown_user:
         lines.append("The person's id was not seen in training.")
     if scored.unknown_items:
@@ -182,6 +196,48 @@ def checked(console: Console, found: Mapping[str, Any]) -> None:
     for why in dict.fromkeys(left_out.values()):
         names = ", ".join(name for name, reason in left_out.items() if reason == why)
         console.print(f"Not checked, because {why}: {names}.", soft_wrap=True, highlight=False, markup=False)
+
+
+def grown(console: Console, growth: Mapping[str, Any] | None, embeddings: Mapping[str, Any] | None) -> None:
+    """What a run took over from a bundle: a row a kind of ids or values; nothing where it took over nothing."""
+    if growth is not None:
+        _counts(console, growth["ids"], ("kept", "new", "without", "expired"))
+        shared = f" Ids without a row share {growth['tail']:,}." if growth["tail"] else ""
+        line = (
+            f"Continues {growth['from']}: {growth['examples']:,} examples; {growth['earlier']:,} earlier events stand in pasts alone. "
+            f"{growth['from_attributes']:,} new items started from their attributes.{shared}"
+        )
+        console.print(line, soft_wrap=True, highlight=False, markup=False)
+    if embeddings is not None:
+        _counts(console, embeddings["ids"], ("found", "not_found"))
+        console.print(f"Vectors are from {embeddings['from']}.", soft_wrap=True, highlight=False, markup=False)
+
+
+def _counts(console: Console, rows: Mapping[str, Mapping[str, int]], columns: Sequence[str]) -> None:
+    table = Table(box=None, header_style="bold", pad_edge=False)
+    table.add_column("", no_wrap=True)
+    for column in columns:
+        table.add_column(column.replace("_", " "), justify="right", no_wrap=True)
+    for name, counts in rows.items():
+        table.add_row(name, *(f"{counts[column]:,}" for column in columns))
+    console.print(table)
+
+
+def noise(console: Console, found: Mapping[str, Any]) -> None:
+    """A line of who was left out of training, and one of what examples count for; nothing where nothing was done."""
+    if bots := found.get("bots"):
+        signs = ", ".join(f"{name} {count:,}" for name, count in bots["signs"].items() if count)
+        line = (
+            f"{bots['people']:,} of {bots['looked_at']:,} people with enough requests look like bots{f' ({signs})' if signs else ''}: "
+            f"{bots['rows']:,} of {bots['of_rows']:,} training rows were left out."
+        )
+        console.print(line, soft_wrap=True, highlight=False, markup=False)
+    if fit := found.get("fit"):
+        line = (
+            f"{fit['choices']:,} choices count for {fit['mean']:.2f} on average, by how well they fit; "
+            f"{fit['below_half']:,} count for less than a half."
+        )
+        console.print(line, soft_wrap=True, highlight=False, markup=False)
 
 
 def diagnosis(console: Console, findings: Sequence[Mapping[str, Any]]) -> None:

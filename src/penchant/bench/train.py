@@ -134,11 +134,11 @@ class OurLoop:
         self, made: Made, model: str, *, dim: int, own: Mapping[str, Any] | None = None, auxiliary: Mapping[str, Any] | None = None
     ) -> None:
         """own: the model's keys; None: those of OWN that it has. auxiliary: the keys of what it is wrapped in."""
-        name, around = apart(model)
+        name, long, around = apart(model)
         if own is None:
             own = {key: value for key, value in OWN.items() if key in find(name).Config.model_fields}
         wrapped = {**(auxiliary or {}), "name": around} if around else None
-        self.made, self.model = made, build(made.encoding, name, own, ItemConfig(dim=dim), wrapped)
+        self.made, self.model = made, build(made.encoding, name, own, ItemConfig(dim=dim), wrapped, {"name": long} if long else None)
         if not any(parameter.requires_grad for parameter in self.model.parameters()):
             raise ConfigError(f"bench train: model {name!r} learns nothing; name one that does.")
         self.optimiser = Optimiser(self.model, RATE, RATE)

@@ -25,7 +25,7 @@ from penchant.conformance.laws import LAWS, Broken, NotApplicable, Subject
 from penchant.conformance.world import made_world
 from penchant.encoding import Encoding
 from penchant.errors import ConfigError, unknown_name
-from penchant.models import apart, checked_auxiliary, find
+from penchant.models import apart, around, find
 from penchant.nn.item import ItemConfig, item_encoder
 
 Outcome = Literal["ok", "failed", "not applicable"]
@@ -40,6 +40,7 @@ class CheckConfig(Config):
     model: dict[str, Any] = {}  # the model's own keys
     item: ItemConfig | None = None  # the item encoder that it is given; what is not set here is what the model asks for
     auxiliary: dict[str, Any] = {}  # the keys of the auxiliary network that it is wrapped in, where its name says one
+    long: dict[str, Any] = {}  # and of what shortens its past
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -76,15 +77,16 @@ def check_model(
     *,
     item: ItemConfig | None = None,
     auxiliary: Mapping[str, Any] | None = None,
+    long: Mapping[str, Any] | None = None,
     laws: Iterable[str] | None = None,
     without_gradient: Mapping[str, str] | None = None,
     report: Callable[[str], None] | None = None,
 ) -> Checked:
     """Asks the laws of a model, on a made world in a temporary folder.
 
-    model: a name in MODELS, "module:Class", a class built as Class(encoding, item, config), or a function of an Encoding. "din+iacn"
-    or "module:Class+iacn" is the model wrapped in that auxiliary network.
-    config: the model's own keys; item: its item encoder; auxiliary: the keys of what it is wrapped in; all are for classes alone.
+    model: a name in MODELS, "module:Class", a class built as Class(encoding, item, config), or a function of an Encoding. "din+eta+iacn"
+    or "module:Class+eta+iacn" is the model with a past shortened by eta, wrapped in the auxiliary network iacn.
+    config: the model's own keys; item: its item encoder; auxiliary, long: the keys of what stands around it; all are for classes alone.
     laws: names in LAWS; None: all. without_gradient: parameters that may go without a gradient, and why. report: is told each law's name.
     Raises ConfigError, UnknownNameError for a model, key or law that cannot be found; what is wrong with a model is in the answer.
     """
@@ -92,7 +94,7 @@ def check_model(
     for name in names:
         if name not in LAWS:
             raise unknown_name("law", name, LAWS)
-    build, called = _builder(model, config or {}, item, auxiliary or {})
+    build, called = _builder(model, config or {}, item, {"long": long or {}, "auxiliary": auxiliary or {}})
     results: list[Result] = []
     with made_world() as loader, torch.random.fork_rng(devices=[]):
         subject = Subject(build=build, loader=loader, without_gradient=without_gradient or {})
@@ -148,28 +150,29 @@ def _builder(
     model: str | type[nn.Module] | Callable[[Encoding], nn.Module],
     config: Mapping[str, Any],
     item: ItemConfig | None,
-    auxiliary: Mapping[str, Any],
+    further: Mapping[str, Mapping[str, Any]],
 ) -> tuple[Callable[[Encoding], nn.Module], str]:
     """A function that builds the model, and what the model is called."""
-    around = ""
+    names = dict.fromkeys(further, "")
     if isinstance(model, str):
-        name, around = apart(model)
+        name, names["long"], names["auxiliary"] = apart(model)
         kind, called = _named(name), model
     elif isinstance(model, type):
         kind, called = model, model.__name__
     else:
-        if config or item or auxiliary:
+        if config or item or any(further.values()):
             raise ConfigError("a function that builds a model was given, so there is nothing that a configuration could be given to.")
         return model, getattr(model, "__name__", type(model).__name__)
     own = _configured(kind, config, called)
     encoder: ItemConfig = getattr(kind, "Item", ItemConfig()) if item is None else item
-    if not around:
-        if auxiliary:
-            raise ConfigError(f"{called} is wrapped in nothing, so {', '.join(f'auxiliary.{key}' for key in auxiliary)} cannot be set.")
-        return lambda encoding: kind(encoding, item_encoder(encoding, encoder), *own), called
-    wrapper, further = checked_auxiliary({**auxiliary, "name": around}, where=called)
+    for table, keys in further.items():
+        if keys and not names[table]:
+            without = "is wrapped in nothing" if table == "auxiliary" else "has its past as it is"
+            raise ConfigError(f"{called} {without}, so {', '.join(f'{table}.{key}' for key in keys)} cannot be set.")
+    auxiliary, long = ({**further[table], "name": names[table]} if names[table] else None for table in ("auxiliary", "long"))
     make: Any = lambda encoding, item: kind(encoding, item, *own)  # noqa: E731  # any module of the contract
-    return lambda encoding: wrapper(encoding, item_encoder(encoding, encoder), further, make), called
+    whole = around(make, auxiliary, long, where=called)
+    return lambda encoding: whole(encoding, item_encoder(encoding, encoder)), called
 
 
 def _named(name: str) -> type[nn.Module]:

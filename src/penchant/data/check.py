@@ -2,7 +2,7 @@
 
     leaks     target-in-past, unseen-in-vocabulary, parts-overlap-in-time, tells-the-label, before-it-existed
     traps     same-moment, negatives-that-are-positives, one-timestamp, wrong-units, duplicates
-    changes   drift, people-with-almost-everything
+    changes   drift, people-with-almost-everything, bot-like-people
 
 What is grave spoils numbers; what is not explains some. Every threshold is a constant with its reason, beside its check.
 """
@@ -14,6 +14,7 @@ from dataclasses import asdict, dataclass, field
 from datetime import UTC, datetime
 from typing import Any
 
+from penchant.data.checks.bots import bot_like_people
 from penchant.data.checks.labels import negatives_that_are_positives, tells_the_label
 from penchant.data.checks.past import parts_overlap_in_time, same_moment, target_in_past
 from penchant.data.checks.rows import duplicates, people_with_almost_everything
@@ -38,6 +39,7 @@ CHECKS: Mapping[str, Callable[[Subject], Found]] = {
     "before-it-existed": before_it_existed,
     "drift": drift,
     "people-with-almost-everything": people_with_almost_everything,
+    "bot-like-people": bot_like_people,
 }
 
 

@@ -14,11 +14,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from penchant.encoding import Ints
+from penchant.encoding import GOLDEN, Ints, mix
 
 Bits = NDArray[np.uint64]
 
-GOLDEN = np.uint64(0x9E3779B97F4A7C15)
 ROUNDS = 6  # of the Feistel network; four are known to suffice for a random-looking permutation
 
 
@@ -27,7 +26,7 @@ def bits(*keys: int | Ints) -> Bits:
     state: Any = np.uint64(0)
     with np.errstate(over="ignore"):
         for key in keys:
-            state = _mix((state ^ np.asarray(key, dtype=np.int64).astype(np.uint64)) + GOLDEN)
+            state = mix((state ^ np.asarray(key, dtype=np.int64).astype(np.uint64)) + GOLDEN)
     return np.asarray(state)
 
 
@@ -68,9 +67,3 @@ class Permutation:
         for turn in range(ROUNDS):
             left, right = right, left ^ (bits(self.seed, self.epoch, turn, right).astype(np.int64) & mask)
         return left << self._half | right
-
-
-def _mix(state: Any) -> Any:
-    state = (state ^ (state >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
-    state = (state ^ (state >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
-    return state ^ (state >> np.uint64(31))

@@ -41,7 +41,7 @@ def fit_encoding(log: Log, train: Ints) -> Encoding:
     return Encoding(
         schema=log.schema,
         users=Vocabulary(log.users.column("id").take(pa.array(users))),
-        catalogue=_catalogue(log, vocabularies, scales, rows_of > 0, count),
+        catalogue=catalogue_of(log, vocabularies, scales, rows_of > 0, count),
         vocabularies=vocabularies,
         scales=scales,
     )
@@ -83,7 +83,8 @@ def attributes(
     )
 
 
-def _catalogue(log: Log, vocabularies: Mapping[str, Vocabulary], scales: Mapping[str, Scale], known: Bools, count: Ints) -> Catalogue:
+def catalogue_of(log: Log, vocabularies: Mapping[str, Vocabulary], scales: Mapping[str, Scale], known: Bools, count: Ints) -> Catalogue:
+    """Every item of the Log, as these vocabularies and scales encode it; known and count are [I], of its items."""
     code, number = attributes(log, "item", log.schema, vocabularies, scales)
     many, length = [], []
     for group, name, field in log.schema.fields():

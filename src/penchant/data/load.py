@@ -20,6 +20,7 @@ from pydantic import Field as Limits
 from pydantic import model_validator
 
 from penchant.batch import Batch
+from penchant.cold import Lender, Lent
 from penchant.collate import Pasts, Requests, collate
 from penchant.config import Config
 from penchant.data.draw import Permutation, bits, share
@@ -27,6 +28,7 @@ from penchant.data.draws import Draws
 from penchant.data.encoded import EncodedLog
 from penchant.data.log import Log
 from penchant.data.negatives import SamplerConfig
+from penchant.data.noise import Denoised, NoiseConfig, denoise
 from penchant.encoding import Bools, Floats, Ints
 from penchant.errors import ConfigError
 from penchant.schema import Tie
@@ -43,6 +45,7 @@ class LoadConfig(Config):
     sampler: SamplerConfig = SamplerConfig()  # where negatives come from
     target: Literal["implicit", "explicit"] = "implicit"  # chosen or not; or the label's value, scaled to 0 .. 1 by label.range
     unknown: float = Limits(0.05, ge=0, lt=1)  # share of the catalogue's ids that an epoch treats as UNKNOWN
+    noise: NoiseConfig = NoiseConfig()  # events that do not fit, and people who are none
 
     @model_validator(mode="after")
     def _consistent(self) -> LoadConfig:
@@ -65,8 +68,13 @@ class Loader:
     others: bool = False  # whether each event of a past gets an item not chosen then, for next-item losses
     further: int = 0  # further items a request, for sampled losses
     catalogue: bool = False  # whether a batch speaks of every item with training rows, for losses over all of them
+    weight: Floats | None = None  # [N] what each event's example counts for, beside the Log's own weights; None: all the same
+    lender: Lender | None = None  # what people with little past are lent, where batches are to be judged; None: nothing
+    keep: int | None = None  # events of a past that are looked at, the latest, as if the person had no others; None: all
 
     def __post_init__(self) -> None:
+        if self.lender is not None and (self.draws is not None or self.others):
+            raise ConfigError("this loader has a `lender`, but its batches are to be trained on: what is lent stands in no training past.")
         if self.draws is None and (self.others or self.further):
             raise ConfigError("this loader is to draw items (others, further), but has no `draws` to draw them with.")
 
@@ -82,19 +90,31 @@ class Loader:
         others: bool = False,
         further: int = 0,
         catalogue: bool = False,
+        since: int | None = None,
+        denoised: Denoised | None = None,
     ) -> Loader:
         """Over training positions; negatives are items with training rows that a person did not choose in theirs.
 
         With negatives, the examples are the positives, each against items drawn for it. Without, they are all rows with their own
         labels: the rows of a logged request together, or each on its own.
+
+        since: unix milliseconds; only events from then on are examples, while what is before stands in pasts and is not drawn. None: all.
+        denoised: what config.noise makes of `train`, where that is known already.
         """
         log = data.log
+        denoised = denoised or denoise(log, train, config.noise)
+        train = denoised.train
         chosen = train[log.positive[train]]
         if config.target == "explicit" and "value" not in log.events:
             raise ConfigError("data.target is 'explicit', but the schema has no events.label.range to scale the label's values by.")
         if not config.negatives and config.target == "implicit" and len(chosen) == len(train):
             raise ConfigError("data.negatives is 0, but every training event is a positive: there is nothing to tell them from.")
         examples, rows = (chosen, None) if config.negatives else _requests(log, train)
+        if since is not None:
+            kept = np.asarray(log.events["time"])[examples] >= since
+            if not kept.any():
+                raise ConfigError(f"{log.folder}: no example that trains is of {since} (unix milliseconds) or later.")
+            examples, rows = examples[kept], None if rows is None else rows[kept]
         if config.latest is not None:
             kept = _latest(log, examples, config.latest)
             examples, rows = examples[kept], None if rows is None else rows[kept]
@@ -110,6 +130,7 @@ class Loader:
             others=others,
             further=further,
             catalogue=catalogue,
+            weight=denoised.weight,
         )
 
     def steps(self, batch_size: int) -> int:
@@ -151,14 +172,14 @@ class Loader:
             label = np.asarray(log.events["value"])[row] if self.config.target == "explicit" else log.positive[row].astype(np.float32)
             time = np.asarray(log.events["time"])[position]
             drawn = self._draw(position, data.rows(position), time, position, epoch, self.further) if self.further else None
-            return self.assemble(position, data.rows(row), label=label, weight=_weight(log, row), shown=row, epoch=epoch, further=drawn)
+            return self.assemble(position, data.rows(row), label=label, weight=self._weight(row), shown=row, epoch=epoch, further=drawn)
         count = self.config.negatives
         item = data.rows(position)[:, None]
         label = np.zeros((len(position), 1 + count), dtype=np.float32)
         label[:, 0] = log.positive[position]
         drawn = self._draw(position, item[:, 0], np.asarray(log.events["time"])[position], position, epoch, count + self.further)
         item = np.concatenate([item, drawn[:, :count]], axis=1)
-        weight = _weight(log, np.repeat(position[:, None], 1 + count, axis=1))
+        weight = self._weight(np.repeat(position[:, None], 1 + count, axis=1))
         return self.assemble(position, item, label=label, weight=weight, epoch=epoch, further=drawn[:, count:] if self.further else None)
 
     def assemble(
@@ -178,7 +199,7 @@ class Loader:
         """
         data, log = self.data, self.data.log
         user, time = log.user_of(position), np.asarray(log.events["time"])[position]
-        past, length = data.past(position, self.config.past, self.tie)
+        past, length = self._past(position)
         other = self._others(position, user, past, length, epoch or 0) if self.others else None
         requests = Requests(
             user=data.user[user],
@@ -205,8 +226,30 @@ class Loader:
             chosen=log.positive[past] if self.others or self.further or self.catalogue else None,
             session=data.session(past),
         )
+        if self.lender is not None:
+            pasts, _ = self.lender.lend(data.encoding, requests, pasts, self.config.past)
         marked = None if epoch is None else partial(self._marked, epoch)
         return collate(data.encoding, requests, pasts, marked=marked, catalogue=self.catalogue)
+
+    def lent(self, position: Ints) -> Lent | None:
+        """What the requests at these moments are lent; None: there is no lender."""
+        if self.lender is None:
+            return None
+        data, user, (past, length) = self.data, self.data.log.user_of(position), self._past(position)
+        return self.lender.ask(data.encoding, data.user[user], data.user_number[user], data.rows(past), length, self.config.past)
+
+    def _past(self, position: Ints) -> tuple[Ints, Ints]:
+        """The events of their own that the requests at these moments come after: positions and lengths."""
+        most = self.config.past if self.keep is None else min(self.config.past, self.keep)
+        return self.data.past(position, most, self.tie)
+
+    def _weight(self, row: Ints) -> Floats | None:
+        """float32 of the shape of `row`, what these events' examples count for; None: all the same."""
+        events = self.data.log.events
+        given = np.asarray(events["weight"])[row] if "weight" in events else None
+        if self.weight is None or given is None:
+            return given if self.weight is None else self.weight[row]
+        return given * self.weight[row]
 
     def _marked(self, epoch: int, row: Ints) -> Bools:
         """bool, the rows whose ids this epoch treats as UNKNOWN."""
@@ -236,10 +279,6 @@ def _requests(log: Log, train: Ints) -> tuple[Ints, Ints]:
     """The first row of each request that trains, and how many rows it has."""
     begin, rows = np.unique(log.begin(train), return_counts=True)
     return begin, rows.astype(np.int64)
-
-
-def _weight(log: Log, row: Ints) -> Floats | None:
-    return np.asarray(log.events["weight"])[row] if "weight" in log.events else None
 
 
 def _latest(log: Log, position: Ints, most: int) -> Bools:

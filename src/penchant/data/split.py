@@ -5,6 +5,7 @@
     ratio            each person's requests are cut by shares, in their order
     random           each request falls into a part by chance
     people           each person falls into a part by chance, with all their events
+    items            each item falls into a part by chance, with all its events
     column           the log says it itself (schema: events.split)
 
 The rows of one request are always in one part.
@@ -34,12 +35,12 @@ LEAST = 3  # positives that a person needs: one each to train, choose and test b
 class SplitConfig(Config):
     """How a log is split."""
 
-    name: Literal["leave-last-out", "time", "ratio", "random", "people", "column"] = "leave-last-out"
-    valid: float = Limits(0.1, ge=0, lt=1)  # share of events ("time"), requests ("random"), people, or each one's requests ("ratio")
+    name: Literal["leave-last-out", "time", "ratio", "random", "people", "items", "column"] = "leave-last-out"
+    valid: float = Limits(0.1, ge=0, lt=1)  # share of events ("time"), requests ("random"), people, items, or one's requests ("ratio")
     test: float = Limits(0.1, gt=0, lt=1)
     valid_from: str | None = None  # "time": ISO 8601 moments in place of shares, in events.zone where they name no zone
     test_from: str | None = None
-    seed: int = 0  # of "random" and "people"
+    seed: int = 0  # of "random", "people" and "items"
 
     @model_validator(mode="after")
     def _consistent(self) -> SplitConfig:
@@ -116,7 +117,7 @@ def by_time(log: Log, config: SplitConfig) -> Split:
     if log.schema.events.time.unit == "rows":
         raise ConfigError("split 'time' needs times; this log knows the order of its rows alone. Split by 'random', 'ratio' or 'column'.")
     if config.valid_from is not None and config.test_from is not None:
-        first, second = (_moment(moment, log.schema.events.zone) for moment in (config.valid_from, config.test_from))
+        first, second = (moment(written, log.schema.events.zone) for written in (config.valid_from, config.test_from))
         if first >= second:
             raise ConfigError(f"split: valid_from {config.valid_from} is not before test_from {config.test_from}.")
     else:
@@ -156,6 +157,20 @@ def by_people(log: Log, config: SplitConfig) -> Split:
     return replace(split, dropped=int((part == PARTS.index("test")).sum()) - len(split.judged(log, "test")))
 
 
+def by_items(log: Log, config: SplitConfig) -> Split:
+    """Each item falls into a part by the hash of (seed, its place in the Log): what tests is unknown to training, and stands in no past.
+
+    A person's training events may be later than what they are judged by, as under `by_chance`. Raises ConfigError for logged requests,
+    which show items of several parts.
+    """
+    if log.asked is not None:
+        raise ConfigError("split 'items' takes single events apart; the rows of this log's requests (events.impressions) belong together.")
+    chance = share(bits(config.seed, np.arange(len(log.items))))
+    of_item = (chance >= 1 - config.valid - config.test).astype(np.int64) + (chance >= 1 - config.test)
+    part = of_item[np.asarray(log.events["item"])]
+    return _of_parts(log, config, part, hidden=part > 0)
+
+
 def by_column(log: Log, config: SplitConfig) -> Split:
     """As the log's own column says. Unless everybody's parts follow each other in time, what does not train stands in no past."""
     if "split" not in log.events:
@@ -178,13 +193,14 @@ def _of_parts(log: Log, config: SplitConfig, part: Ints, hidden: Bools | None = 
     return Split(config=config, train=train, valid=valid, test=test, dropped=len(log.users) - people, hidden=hidden)
 
 
-def _moment(text: str, zone: str) -> int:
+def moment(text: str, zone: str, *, said: str = "split") -> int:
+    """Unix milliseconds of an ISO 8601 text, in `zone` where it names none. Raises ConfigError, which begins with `said`."""
     try:
-        moment = datetime.fromisoformat(text)
+        found = datetime.fromisoformat(text)
     except ValueError:
-        raise ConfigError(f"split: {text!r} is no ISO 8601 moment such as '2024-03-01' or '2024-03-01T12:00+01:00'.") from None
-    moment = moment if moment.tzinfo else moment.replace(tzinfo=ZoneInfo(zone))
-    return int(moment.astimezone(UTC).timestamp() * 1000)
+        raise ConfigError(f"{said}: {text!r} is no ISO 8601 moment such as '2024-03-01' or '2024-03-01T12:00+01:00'.") from None
+    found = found if found.tzinfo else found.replace(tzinfo=ZoneInfo(zone))
+    return int(found.astimezone(UTC).timestamp() * 1000)
 
 
 SPLITS: Mapping[str, Callable[[Log, SplitConfig], Split]] = {
@@ -193,5 +209,6 @@ SPLITS: Mapping[str, Callable[[Log, SplitConfig], Split]] = {
     "ratio": by_ratio,
     "random": by_chance,
     "people": by_people,
+    "items": by_items,
     "column": by_column,
 }

@@ -20,12 +20,26 @@ from penchant.evaluate.slices import slicings
 from penchant.metrics import Difference, paired, rel_improvement
 
 
-def evaluate(bundle: Bundle, log: Log, protocol: Protocol, *, seed: int = 0, progress: Progress | None = None) -> Judged:
+def evaluate(
+    bundle: Bundle,
+    log: Log,
+    protocol: Protocol,
+    *,
+    seed: int = 0,
+    progress: Progress | None = None,
+    lend: bool | None = None,
+    keep: int | None = None,
+) -> Judged:
     """The bundle's rankings on the test part of a Log, which need not be the one it was trained on.
 
     Items of the Log that the bundle does not know are added to its catalogue: they live on their attributes. Probabilities are
-    calibrated as the bundle is, but among drawn candidates.
+    calibrated as the bundle is, but among drawn candidates. lend: whether people with little past are lent events; None: as the bundle
+    serves them. keep: as if nobody had more events than that, the latest. Raises ConfigError for a bundle that has nothing to lend.
     """
+    if lend and bundle.lender is None:
+        raise ConfigError("this bundle has nothing to lend: train it with cold.method 'lend'.")
+    if keep is not None and keep < 0:
+        raise ConfigError(f"keep is {keep}; 0 or more events of each past were wanted.")
     if bundle.tie != protocol.tie:
         raise ConfigError(f"this bundle reads pasts by the rule {bundle.tie!r}; {protocol.name} judges by {protocol.tie!r}.")
     encoding = with_items_of(bundle.encoding, log)
@@ -34,7 +48,8 @@ def evaluate(bundle: Bundle, log: Log, protocol: Protocol, *, seed: int = 0, pro
         bundle.model.item.extend(encoding.catalogue)
     split = split_of(log, _split(bundle, log, protocol))
     data = EncodedLog(log, encoding, split.hidden)
-    judged = judge(bundle.model, data, split, protocol, past=bundle.past, seed=seed, progress=progress)
+    lender = None if lend is False else bundle.lender
+    judged = judge(bundle.model, data, split, protocol, past=bundle.past, seed=seed, progress=progress, lender=lender, keep=keep)
     if not protocol.sampled:  # of drawn candidates nobody says how often they are chosen
         judged = judged.calibrated(bundle.calibration)
     return replace(judged, model=bundle.version, slices=slicings(data, judged), of_lists=of_lists(data, judged))

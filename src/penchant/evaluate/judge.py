@@ -9,6 +9,7 @@ import numpy as np
 import torch
 
 from penchant.batch import Batch
+from penchant.cold import Lender
 from penchant.data.draw import bits
 from penchant.data.encoded import EncodedLog, ranges
 from penchant.data.load import LoadConfig, Loader
@@ -25,9 +26,11 @@ from penchant.nn.model import Model, score_in_chunks
 SLOTS = 1 << 18  # candidates of all requests that are judged at once
 REQUESTS = 512  # and requests
 TOP = 10  # items of a list over the whole catalogue that are kept
+ASKING = 1 << 16  # requests at a time whose lent events are looked up
 
 Progress = Callable[[int, int], None]  # requests done, requests in all
 Part = Literal["valid", "test"]
+PARTS: tuple[Part, ...] = ("valid", "test")
 Found = tuple[Ints, Ints, Lists, Rows | None, Ints | None]  # of Judged: position, user, lists, rows, top
 
 
@@ -43,10 +46,14 @@ def judge(
     seed: int = 0,
     people: int | None = None,
     progress: Progress | None = None,
+    lender: Lender | None = None,
+    keep: int | None = None,
 ) -> Judged:
     """What the model makes of each judged event. The model is put into evaluation mode and left in it.
 
-    past: events of a past that are kept, as in training. people: judge only as many, drawn by seed.
+    past: events of a past that are kept, as in training. people: judge only as many, drawn by seed. lender: what people with little
+    past are lent; None: nothing. keep: of each past only as many events are looked at, the latest, as if there were no others; what is
+    ranked stays the same.
     Raises ConfigError where the protocol does not fit the Log or the split, DataError where nobody can be judged.
     """
     log = data.log
@@ -59,12 +66,12 @@ def judge(
     if not len(position):
         raise DataError(f"{log.folder}: the {part} part of split {split.name!r} has {_nothing(protocol)} to judge by.")
     _refuse_positives_alone(log, position, protocol)
-    loader = Loader(data=data, position=position, config=LoadConfig(past=past), seed=seed, tie=protocol.tie)
+    loader = Loader(data=data, position=position, config=LoadConfig(past=past), seed=seed, tie=protocol.tie, lender=lender, keep=keep)
     items = catalogue_vectors(model, data)
     if protocol.candidates in ("shown", "own"):
         at, user, lists, rows, top = _logged(model, loader, items, protocol, progress)
     elif protocol.sampled:
-        at, user, lists, rows, top = _sampled(model, loader, items, split, protocol, progress)
+        at, user, lists, rows, top = _sampled(model, loader, items, _drawn_from(data, split, protocol, part), protocol, progress)
     else:
         at, user, lists, rows, top = _whole(model, loader, items, split, protocol, part, progress)
     if not len(at):
@@ -81,7 +88,16 @@ def judge(
         lists=lists,
         rows=rows,
         top=top,
+        step=_steps(loader, at),
+        keep=keep,
     )
+
+
+def _steps(loader: Loader, position: Ints) -> Ints | None:
+    """int64, what the requests at these moments were lent by; None: there is no lender."""
+    parts = [loader.lent(position[at : at + ASKING]) for at in range(0, len(position), ASKING)]
+    steps = [lent.step for lent in parts if lent is not None]
+    return np.concatenate(steps) if steps else None
 
 
 def asked(log: Log, split: Split, protocol: Protocol, part: Part) -> Ints:
@@ -111,8 +127,8 @@ def refuse_unjudgeable(data: EncodedLog, split: Split, protocol: Protocol) -> No
         )
     _refuse_positives_alone(data.log, judged, protocol)
     if protocol.sampled:
-        everybody = np.concatenate([judged, asked(data.log, split, protocol, "test")])
-        _refuse_too_few(data, everybody, _drawn_from(data, split, protocol), protocol)
+        for part in PARTS:
+            _refuse_too_few(data, asked(data.log, split, protocol, part), _drawn_from(data, split, protocol, part), protocol)
 
 
 def _refuse_positives_alone(log: Log, position: Ints, protocol: Protocol) -> None:
@@ -135,10 +151,9 @@ def pool(data: EncodedLog) -> Ints:
 # ---------------------------------------------------------------------------------------------------------------- sampled
 
 
-def _sampled(model: Model, loader: Loader, items: torch.Tensor, split: Split, protocol: Protocol, progress: Progress | None) -> Found:
+def _sampled(model: Model, loader: Loader, items: torch.Tensor, drawn_from: Pool, protocol: Protocol, progress: Progress | None) -> Found:
     """Against different drawn items, a function of (seed, judged event)."""
     data, log, position, count = loader.data, loader.data.log, loader.position, protocol.count
-    drawn_from = _drawn_from(data, split, protocol)
     _refuse_too_few(data, position, drawn_from, protocol)
     draws = Negatives(pool=drawn_from, seen=_not_drawn(data, position, protocol), seed=loader.seed)
     scores = []
@@ -161,9 +176,11 @@ def _not_drawn(data: EncodedLog, position: Ints, protocol: Protocol) -> Seen:
     return Seen(data.log.user_of(position), data.rows(position), users=len(data.log.users), rows=data.encoding.catalogue.size)
 
 
-def _drawn_from(data: EncodedLog, split: Split, protocol: Protocol) -> Pool:
+def _drawn_from(data: EncodedLog, split: Split, protocol: Protocol, part: Part) -> Pool:
     if protocol.candidates == "uniform":
         return Pool.of(pool(data))
+    if protocol.candidates == "held":
+        return Pool.of(np.unique(data.rows(split.valid if part == "valid" else split.test)))
     chosen = split.train[data.log.positive[split.train]]  # of the Log's own training part, whatever the model was trained on
     size = data.encoding.catalogue.size
     return by_popularity(np.arange(1, size), np.bincount(data.rows(chosen), minlength=size), power=1)
@@ -174,6 +191,8 @@ def _refuse_too_few(data: EncodedLog, position: Ints, drawn_from: Pool, protocol
     if protocol.excluded != "chosen":
         return
     rows, user = drawn_from.row, np.unique(data.log.user_of(position))
+    if not len(user):
+        return
     whose, row = data.seen.pairs
     left = len(rows) - np.bincount(whose[np.isin(row, rows)], minlength=len(data.log.users))[user]
     worst = int(left.argmin())

@@ -14,6 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from penchant.calibration import Calibration, Identity, Isotonic, Platt, Prior, calibration_from
+from penchant.cold import STEPS
 from penchant.encoding import Bools, Floats, Ints
 from penchant.errors import ArtefactError, ConfigError, unknown_name
 from penchant.evaluate.protocol import Protocol
@@ -24,7 +25,7 @@ Doubles = NDArray[np.float64]
 CUT = {"hr": "hr", "ndcg": "ndcg", "map": "map", "map-r": "map_r", "mrr": "mrr", "recall": "recall"}  # metrics with a cut: "ndcg@10"
 WHOLE = ("gauc", "gauc:positives", "gauc:users", "log-loss", "auc")  # of whole lists, or of rows; the last of all rows together
 LOWER_IS_BETTER = frozenset({"log-loss"})
-FACTS = ("part", "seed", "log", "dropped", "model")  # of Judged, as they stand in a file
+FACTS = ("part", "seed", "log", "dropped", "model", "keep")  # of Judged, as they stand in a file
 OF_LISTS = ("owner", "begin", "size", "relevant", "before", "rows", "positives", "group")
 OF_ROWS = ("score", "label", "user", "list")
 TINY = float(np.finfo(np.float64).tiny)  # the least probability whose logarithm is looked up
@@ -91,6 +92,8 @@ class Judged:
     rows: Rows | None = None  # None: over the whole catalogue
     top: Ints | None = None  # [G, 10] the catalogue rows of the first ten, -1 where there are fewer; None: not the whole catalogue
     model: str = ""  # the version of the bundle, where it was one
+    step: Ints | None = None  # [G] places in penchant.cold.STEPS: what each request was lent by; None: nobody was lent anything
+    keep: int | None = None  # events of each past that were looked at, the latest; None: all
     slices: tuple[Slicing, ...] = ()
     of_lists: Mapping[str, Any] = field(default_factory=dict)  # what the first ten of each list are like, beside being right
 
@@ -109,7 +112,7 @@ class Judged:
         facts["calibration"] = self.calibration.as_dict() if self.calibration else None
         arrays = {"position": self.position, "user": self.user} | {f"lists.{name}": getattr(self.lists, name) for name in OF_LISTS}
         arrays |= {f"rows.{name}": getattr(self.rows, name) for name in OF_ROWS if self.rows is not None}
-        arrays |= {} if self.top is None else {"top": self.top}
+        arrays |= {name: value for name, value in (("top", self.top), ("step", self.step)) if value is not None}
         with file.open("wb") as open_file:
             np.savez_compressed(open_file, facts=np.array(json.dumps(facts)), **arrays)
 
@@ -127,8 +130,8 @@ class Judged:
                 rows = (
                     Rows(**{name: stored[f"rows.{name}"] for name in OF_ROWS}, calibration=calibration) if "rows.score" in stored else None
                 )
-                top = stored.get("top")
-                return Judged(protocol=protocol, position=stored["position"], user=stored["user"], lists=lists, rows=rows, top=top, **facts)
+                of = {name: stored[name] for name in ("position", "user")} | {name: stored.get(name) for name in ("top", "step")}
+                return Judged(protocol=protocol, lists=lists, rows=rows, **of, **facts)
         except (OSError, ValueError, KeyError, TypeError, BadZipFile, EOFError) as fault:
             raise ArtefactError(f"{file}: cannot be read as a judgement: {fault}") from fault
 
@@ -187,10 +190,10 @@ class Judged:
         if rows is not None:
             mine = np.isin(rows.user, user)
             rows = Rows(rows.score[mine], rows.label[mine], rows.user[mine], rows.list[mine], rows.calibration)
-        top = None if self.top is None else self.top[kept]
+        top, step = (None if of is None else of[kept] for of in (self.top, self.step))
         slices = tuple(Slicing(one.by, one.names, one.code[kept]) for one in self.slices)
         lists, position = self.lists.take(kept), self.position[kept]
-        return replace(self, position=position, user=user, lists=lists, rows=rows, top=top, slices=slices, of_lists={})
+        return replace(self, position=position, user=user, lists=lists, rows=rows, top=top, step=step, slices=slices, of_lists={})
 
     def metrics(self, k: int = 10) -> tuple[str, ...]:
         """The metrics that this protocol is read by."""
@@ -209,6 +212,8 @@ class Judged:
         """
         found: dict[str, Any] = {"protocol": self.protocol.name, "part": self.part, "order": self.protocol.tie, "ties": "shared ranks"}
         found |= {"people": self.people, "lists": len(self.user), "dropped": self.dropped, "seed": self.seed}
+        found |= {} if self.keep is None else {"keep": self.keep}
+        found |= {} if self.step is None else {"lent": self.lent}
         intervals: dict[str, Interval] = {}
         for metric in self.metrics(k):
             found[metric] = self.value(metric)
@@ -226,6 +231,12 @@ class Judged:
         both = {name: [interval.low, interval.high] for name, interval in intervals.items()} | more.pop("intervals", {})
         return {**found, **more, "intervals": both}
 
+    @property
+    def lent(self) -> dict[str, int]:
+        """How many lists each step of lending made, "own" being those that were lent nothing."""
+        count = np.bincount(np.zeros(len(self.user), dtype=np.int64) if self.step is None else self.step, minlength=len(STEPS))
+        return {name: many for name, many in zip(STEPS, count.tolist(), strict=True) if many}
+
     def refuse_other(self, other: Judged) -> None:
         """Raises ConfigError, with the reason, where two results are not of the same question."""
         mine, theirs = self.protocol, other.protocol
@@ -236,6 +247,9 @@ class Judged:
             raise ConfigError(f"results of the {self.part} part and of the {other.part} part cannot be compared.")
         if self.log != other.log:
             raise ConfigError(f"results on two Logs ({self.log} and {other.log}) cannot be compared; judge both on one.")
+        if self.keep != other.keep:
+            kept = ["all" if one.keep is None else f"{one.keep}" for one in (self, other)]
+            raise ConfigError(f"results with {kept[0]} and with {kept[1]} events of each past cannot be compared.")
         alike = self.seed == other.seed and np.array_equal(self.position, other.position)
         if not alike or not np.array_equal(self.lists.rows, other.lists.rows):
             raise ConfigError("these results are of different people or candidates; judge both on one Log with one seed.")

@@ -19,6 +19,7 @@ MOMENT = {
 RIVALS = {
     "uniform": "{count} different items drawn uniformly from those with events",
     "popular": "{count} different items drawn in proportion to their training positives",
+    "held": "{count} different items drawn uniformly from those of the judged part, as unknown to training as the judged one",
     "catalogue": "every item with events",
     "shown": "what its request showed and was not chosen",
     "own": "the person's other events in the judged part",
@@ -40,7 +41,7 @@ class Protocol:
     test: float | None = None  # the share of it that tests; None: any
     judged: Literal["last", "rest", "requests", "rows"] = "last"
     tie: Tie = "order"  # which events make up the past of a judged one
-    candidates: Literal["uniform", "popular", "catalogue", "shown", "own"]
+    candidates: Literal["uniform", "popular", "held", "catalogue", "shown", "own"]
     count: int = 0  # of sampled candidates
     excluded: Literal["chosen", "past", "itself", "nothing"] = "nothing"
     headline: str = "ndcg@10"  # the metric that it is usually read by
@@ -52,7 +53,7 @@ class Protocol:
 
     @property
     def sampled(self) -> bool:
-        return self.candidates in ("uniform", "popular")
+        return self.candidates in ("uniform", "popular", "held")
 
     @property
     def labelled(self) -> bool:
@@ -106,6 +107,7 @@ PROTOCOLS = _named(
     Protocol(name="temporal-80-20-user", split="ratio", test=0.2, judged="rest", candidates="catalogue", excluded="past"),
     Protocol(name="ctr", split="leave-last-out", candidates="uniform", count=1, excluded="chosen", headline="gauc"),
     Protocol(name="dien", split="people", test=0.1, candidates="popular", count=1, excluded="itself", headline="auc"),
+    Protocol(name="cold-99", split="items", candidates="held", count=99, excluded="chosen"),
     Protocol(name="impressions", judged="requests", candidates="shown"),
     Protocol(name="logged", judged="rows", candidates="own", headline="gauc"),
 )

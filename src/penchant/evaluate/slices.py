@@ -8,13 +8,14 @@ from typing import Any
 
 import numpy as np
 
+from penchant.cold import STEPS
 from penchant.data.encoded import EncodedLog
 from penchant.encoding import Ints
 from penchant.evaluate.judged import Judged, Slicing
 from penchant.metrics import bootstrap
 from penchant.schema import MOMENTS
 
-LENGTHS = (1, 6, 21, 51)  # from where on a past is of the next length
+LENGTHS = (1, 3, 5, 21, 51)  # from where on a past is of the next length, of a person's own events
 MOST = 24  # values of a context field that are shown apart: the hours of a day
 MOMENT_NAMES: Mapping[str, Callable[[int], str]] = {
     "hour": lambda hour: f"{hour:02}:00",
@@ -50,8 +51,12 @@ def by_slice(judged: Judged, metric: str, *, resamples: int = 300) -> list[dict[
 def _of_people(data: EncodedLog, judged: Judged) -> Iterator[Slicing]:
     yield Slicing("person", ("new to training", "trained"), (data.user[judged.user, 0] > 0).astype(np.int64))
     length = data.past_length(judged.position, judged.protocol.tie)
+    if judged.keep is not None:
+        length = np.minimum(length, judged.keep)
     ends = [f"{low} to {high - 1}" for low, high in pairwise(LENGTHS)]
     yield Slicing("past", ("none", *ends, f"{LENGTHS[-1]} or more"), np.searchsorted(LENGTHS, length, side="right").astype(np.int64))
+    if judged.step is not None:
+        yield Slicing("lent by", STEPS, judged.step)
 
 
 def _of_items(data: EncodedLog, judged: Judged) -> Iterator[Slicing]:

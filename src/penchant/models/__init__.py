@@ -1,17 +1,18 @@
-"""The models, one file each; and AUXILIARIES, what any of them can be wrapped in. Two dicts are registry enough.
+"""The models, one file each; LONG, what makes their pasts short; AUXILIARIES, what they can be wrapped in. Dicts are registry enough.
 
-A name such as din+iacn means the model din wrapped in the auxiliary network iacn.
+A name such as din+eta+iacn means the model din, with a past shortened by eta, wrapped in the auxiliary network iacn.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 from penchant.config import Config, validate
 from penchant.encoding import Encoding
 from penchant.errors import ConfigError, unknown_name
 from penchant.models.amp import AMP
+from penchant.models.around import Make
 from penchant.models.bst import BST
 from penchant.models.dain import DAIN
 from penchant.models.deepfm import DeepFM
@@ -21,6 +22,7 @@ from penchant.models.dsin import DSIN
 from penchant.models.gru import Recurrent
 from penchant.models.hrnn import HRNN
 from penchant.models.iacn import IaCN, Wider
+from penchant.models.long import LONG, Long
 from penchant.models.mf import MF
 from penchant.models.mind import MIND
 from penchant.models.ncf import NCF
@@ -28,7 +30,7 @@ from penchant.models.pooling import Pooling
 from penchant.models.popularity import Popularity
 from penchant.models.sasrec import SASRec
 from penchant.models.wide_deep import WideDeep
-from penchant.nn.item import ItemConfig, item_encoder
+from penchant.nn.item import ItemConfig, ItemEncoder, item_encoder
 from penchant.nn.model import Model
 
 MODELS: dict[str, type[Model]] = {
@@ -61,12 +63,28 @@ def find(name: str) -> type[Model]:
     return MODELS[name]
 
 
-def apart(name: str) -> tuple[str, str]:
-    """din+iacn -> the model's name and that of what it is wrapped in, "" where it is wrapped in nothing. Raises ConfigError."""
-    model, plus, around = name.partition("+")
-    if plus and not around:
-        raise ConfigError(f"{name!r}: after + the name of an auxiliary network was wanted, one of {', '.join(AUXILIARIES)}.")
-    return model, around
+def apart(name: str) -> tuple[str, str, str]:
+    """din+eta+iacn -> the names of the model, of what shortens its past, and of what it is wrapped in; "" of none.
+
+    Raises ConfigError, UnknownNameError (of what stands after a +).
+    """
+    model, *further = name.split("+")
+    found = {"long": "", "auxiliary": ""}
+    for one in further:
+        if not one:
+            raise ConfigError(f"{name!r}: after + a name was wanted, one of {', '.join([*LONG, *AUXILIARIES])}.")
+        kind = "long" if one in LONG else "auxiliary"
+        if kind == "auxiliary" and one not in AUXILIARIES:
+            raise unknown_name("name of what stands around a model", one, [*AUXILIARIES, *LONG])
+        if found[kind]:
+            raise ConfigError(f"{name!r}: {found[kind]} and {one} are two of a kind; one was wanted.")
+        found[kind] = one
+    return model, found["long"], found["auxiliary"]
+
+
+def label(name: str, auxiliary: Mapping[str, Any] | None, long: Mapping[str, Any] | None) -> str:
+    """What `apart` takes apart: din+eta+iacn."""
+    return "+".join([name, *(str(one.get("name")) for one in (long, auxiliary) if one)])
 
 
 def build(
@@ -75,20 +93,29 @@ def build(
     config: Mapping[str, Any],
     item: ItemConfig | None = None,
     auxiliary: Mapping[str, Any] | None = None,
+    long: Mapping[str, Any] | None = None,
     *,
     where: str = "model",
 ) -> Model:
     """The model of this name for an encoding.
 
-    config: the model's own keys, checked; item: the encoder it is given; auxiliary: a name in AUXILIARIES and that one's own keys.
-    Raises ConfigError, UnknownNameError.
+    config: the model's own keys, checked; item: the encoder it is given; auxiliary, long: a name in AUXILIARIES, in LONG, and that one's
+    own keys. Raises ConfigError, UnknownNameError.
     """
     kind, own = checked(name, config, where=where)
     encoder = item_encoder(encoding, item or kind.Item)
-    if auxiliary is None:
-        return kind(encoding, encoder, own)
-    around, further = checked_auxiliary(auxiliary, where=where)
-    return around(encoding, encoder, further, lambda encoding, item: kind(encoding, item, own))
+    return around(lambda encoding, item: kind(encoding, item, own), auxiliary, long, where=where)(encoding, encoder)
+
+
+def around(make: Make, auxiliary: Mapping[str, Any] | None, long: Mapping[str, Any] | None, *, where: str) -> Make:
+    """What makes a model with a past shortened by `long`, wrapped in `auxiliary`. Raises ConfigError, UnknownNameError."""
+    if long is not None:
+        make = _put(*checked_long(long, where=where), make)
+    return make if auxiliary is None else _put(*checked_auxiliary(auxiliary, where=where), make)
+
+
+def _put(kind: Callable[[Encoding, ItemEncoder, Any, Make], Model], config: Any, make: Make) -> Make:
+    return lambda encoding, item: kind(encoding, item, config, make)
 
 
 def checked(name: str, config: Mapping[str, Any], *, where: str) -> tuple[type[Model], Config]:
@@ -99,11 +126,19 @@ def checked(name: str, config: Mapping[str, Any], *, where: str) -> tuple[type[M
 
 def checked_auxiliary(auxiliary: Mapping[str, Any], *, where: str) -> tuple[type[Wider], Any]:
     """The auxiliary network that `name` and its own keys describe. Raises ConfigError, UnknownNameError."""
-    own = dict(auxiliary)
+    return _checked(auxiliary, AUXILIARIES, "auxiliary", "auxiliary network", where)
+
+
+def checked_long(long: Mapping[str, Any], *, where: str) -> tuple[type[Long], Any]:
+    """The way with long pasts that `name` and its own keys describe. Raises ConfigError, UnknownNameError."""
+    return _checked(long, LONG, "long", "way with long pasts", where)
+
+
+def _checked(given: Mapping[str, Any], kinds: Mapping[str, Any], table: str, what: str, where: str) -> tuple[Any, Any]:
+    own = dict(given)
     name = own.pop("name", None)
     if not isinstance(name, str):
-        raise ConfigError(f"{where}: auxiliary.name is {name!r}; one of {', '.join(AUXILIARIES)} was wanted.")
-    if name not in AUXILIARIES:
-        raise unknown_name("auxiliary network", name, AUXILIARIES)
-    around = AUXILIARIES[name]
-    return around, validate(around.Config, own, where=where, under="auxiliary")
+        raise ConfigError(f"{where}: {table}.name is {name!r}; one of {', '.join(kinds)} was wanted.")
+    if name not in kinds:
+        raise unknown_name(what, name, kinds)
+    return kinds[name], validate(kinds[name].Config, own, where=where, under=table)

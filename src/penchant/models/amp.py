@@ -73,8 +73,8 @@ class AMP(Model):
     def __init__(self, encoding: Encoding, item: ItemEncoder, config: AMPConfig = AMPConfig()) -> None:
         super().__init__(encoding, item, config)
         self.config, self.shape = config, (config.personas, item.dim)
-        self.item = Widened(item, Ids(encoding.catalogue.size, 1, std=1e-4))  # the bias is one more column
-        self.user = Table(encoding.users.size, config.personas * item.dim, std=config.std)
+        self.item = Widened(item, Ids(encoding.catalogue, 1, std=1e-4))  # the bias is one more column
+        self.user = Table(encoding.users.size, config.personas * item.dim, std=config.std, of="users")
         self.width = config.attention_dim or item.dim
         self.attention = PersonaAttention(item.dim, self.width, config.temperature) if config.personas > 1 else None
 

@@ -59,14 +59,20 @@ class DAIN(Model):
     def __init__(self, encoding: Encoding, item: ItemEncoder, config: DAINConfig = DAINConfig()) -> None:
         super().__init__(encoding, item, config)
         self.item, self.early = item, config.fusion == "early"
-        self.user = Table(encoding.users.size, item.parts[0], std=config.std)
-        self.profile = Fields(encoding.sizes("user"), config.field) if config.profile else None
+        self.user = Table(encoding.users.size, item.parts[0], std=config.std, of="users")
+        self.profile = Fields(encoding.sizes("user"), config.field, of=encoding.named("user")) if config.profile else None
         person = item.parts[0] + (0 if self.profile is None else self.profile.dim + encoding.numbers("user"))
         self.context = Context(encoding, config.context, config.field)
         moment = self.context.dim
         self.tower = Tower(person + moment * self.early, item.dim, config.tower)
         self.out = Split(0 if self.early else moment, self.tower.dim, 1)
         nn.init.constant_(self.out.candidate.bias, math.log(config.base_rate / (1 - config.base_rate)))
+        counted = config.context in ("onehot", "number")
+        self._fixed = tuple(f"context.{name}" for name in encoding.schema.named("context", "category") if counted)
+
+    @property
+    def fixed(self) -> tuple[str, ...]:
+        return self._fixed
 
     def read(self, items: Tensor, user: User, history: History) -> Memory:
         person = [self.user(user.code[:, 0])]
@@ -88,7 +94,8 @@ class Context(nn.Module):
     def __init__(self, encoding: Encoding, form: Literal["embedding", "onehot", "number", "none"], width: int) -> None:
         super().__init__()
         self.form, self.sizes = form, encoding.sizes("context")
-        self.fields = Fields(self.sizes if form == "embedding" else (), width)
+        of, sizes = (encoding.named("context"), self.sizes) if form == "embedding" else ((), ())
+        self.fields = Fields(sizes, width, of=of)
         categories = {"embedding": self.fields.dim, "onehot": sum(self.sizes), "number": 2 * len(self.sizes), "none": 0}[form]
         self.dim = categories + encoding.numbers("context") * (form != "none")
         self.register_buffer("size", torch.tensor(self.sizes, dtype=torch.int64), persistent=False)

@@ -53,7 +53,7 @@ class DeepFM(Model):
     def __init__(self, encoding: Encoding, item: ItemEncoder, config: DeepFMConfig = DeepFMConfig()) -> None:
         super().__init__(encoding, item, config)
         self.config, weights = config, item_weights(encoding, item)
-        past = Ids(encoding.catalogue.size, int(config.past), std=1e-4)  # the weight of an item in a past is not that of a candidate
+        past = Ids(encoding.catalogue, int(config.past), std=1e-4)  # the weight of an item in a past is not that of a candidate
         self.item = Widened(Widened(item, weights), past) if config.past else Widened(item, weights)
         self.width = [item.dim, weights.dim, int(config.past)]
         self.parts, dim = list(item.parts), item.parts[0]

@@ -33,25 +33,22 @@ has to be taken off. That is what `Wider` is for.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any, Literal
 
 import torch
 from pydantic import Field as Limits
-from torch import Tensor, nn
+from torch import Tensor
 from torch.nn import functional as F
 
 from penchant.batch import Batch, History, Memory, Output, User
 from penchant.config import Config
 from penchant.encoding import Encoding
-from penchant.errors import ConfigError
+from penchant.models.around import Around, Make
 from penchant.nn.capsule import CapsuleConfig, Capsules, request_softmax, sampled_softmax
 from penchant.nn.item import ItemConfig, ItemEncoder, Widened, item_encoder
-from penchant.nn.model import Model, Retriever, Wants, take_weights
+from penchant.nn.model import Retriever, Wants
 from penchant.nn.person import Facts
-
-Make = Callable[[Encoding, ItemEncoder], Model]
 
 
 class WiderConfig(Config):
@@ -72,78 +69,28 @@ class IaCNConfig(WiderConfig, CapsuleConfig):
     negatives: int = Limits(4, ge=0)  # items drawn a request, of the sampled softmax; 0: the other candidates of the request
 
 
-class Wider(Model):
+class Wider(Around):
     """Any model, given a wider item encoder, and nothing else: the control of `IaCN`.
 
     Raises ConfigError where the model does not use the item encoder that it is given.
     """
 
     Config = WiderConfig
+    table = "auxiliary"
 
     def __init__(self, encoding: Encoding, item: ItemEncoder, config: WiderConfig, make: Make) -> None:
         """make: builds the model that is wrapped, given an item encoder."""
-        super().__init__(encoding, item, config)
         width = item.parts[0] if config.extra is None else config.extra
         extra = item_encoder(encoding, ItemConfig(dim=width, attributes=config.attributes and item.attributes, std=config.std))
         wide = Widened(item, extra)
-        self.model = make(encoding, wide)
+        super().__init__(encoding, wide, make)
         self.columns = slice(item.dim, wide.dim)  # of `items`, whatever the model puts after them
-        hops = _hops(self.model.item, wide)
-        if hops is None:
-            raise ConfigError(
-                f"auxiliary: {type(self.model).__name__} does not use the item encoder that it is given, so nothing can be made wider."
-            )
-        self.hops = hops
-
-    @property
-    def item(self) -> ItemEncoder:  # type: ignore[override]
-        return self.model.item
 
     @property
     def extra(self) -> ItemEncoder:
         """The auxiliary tables."""
-        encoder: Any = self.model.item
-        for _ in range(self.hops):
-            encoder = encoder.item
-        extra: ItemEncoder = encoder.extra
+        extra: ItemEncoder = self.given.extra
         return extra
-
-    @property
-    def Loss(self) -> Mapping[str, Any]:  # type: ignore[override]  # noqa: N802
-        return self.model.Loss
-
-    @property
-    def latest(self) -> int | None:  # type: ignore[override]
-        return self.model.latest
-
-    @property
-    def wants(self) -> Wants:
-        return self.model.wants
-
-    @property
-    def without_gradient(self) -> Mapping[str, str]:
-        return {f"model.{name}": why for name, why in self.model.without_gradient.items()}
-
-    @property
-    def pair_bytes(self) -> int:
-        return self.model.pair_bytes
-
-    @property
-    def candidate_bytes(self) -> int:
-        return self.model.candidate_bytes
-
-    def start_from(self, others: Sequence[Model]) -> None:
-        """Of one model that is wrapped alike, of the same classes and shapes."""
-        if len(others) != 1 or type(others[0]) is not type(self) or type(others[0].model) is not type(self.model):
-            mine, given = _called(self), " and ".join(map(_called, others)) or "nothing"
-            raise ConfigError(f"{mine} starts from one trained {mine}; what was given is {given}.")
-        take_weights(self, others[0].state_dict())
-
-    def read(self, items: Tensor, user: User, history: History) -> Memory:
-        return self.model.read(items, user, history)
-
-    def score(self, items: Tensor, memory: Memory, batch: Batch, *, explain: bool = False) -> Output:
-        return self.model.score(items, memory, batch, explain=explain)
 
 
 class IaCN(Wider):
@@ -170,7 +117,7 @@ class IaCN(Wider):
 
     @property
     def aside(self) -> tuple[str, ...]:
-        return ("capsules.", "shown.", *(f"model.{prefix}" for prefix in self.model.aside))
+        return ("capsules.", "shown.", *super().aside)
 
     def forward(self, batch: Batch, *, explain: bool = False) -> Output:
         """The three steps; in training, items that are drawn for the capsules alone are looked up in the auxiliary tables alone."""
@@ -247,10 +194,6 @@ def _drawn(batch: Batch, count: int) -> Batch:
     return replace(batch, negative=batch.negative[:, :count], negative_log_q=batch.negative_log_q[:, :count])
 
 
-def _called(model: Model) -> str:
-    return f"{type(model).__name__} of {type(model.model).__name__}" if isinstance(model, Wider) else type(model).__name__
-
-
 def mixed(items: Tensor, columns: slice, delta: float, rest: float) -> tuple[Tensor, Tensor]:
     """items [M, D], and some of their columns [M, h]; their gradient is `delta` times the first's and `rest` times the second's."""
     main, table = _Mixed.apply(items, columns, delta, rest)  # type: ignore[no-untyped-call]
@@ -272,11 +215,3 @@ class _Mixed(torch.autograd.Function):
     def backward(ctx: Any, main: Tensor, table: Tensor) -> tuple[Tensor, None, None, None]:
         before, own, after = main.tensor_split((ctx.columns.start, ctx.columns.stop), 1)
         return torch.cat([before, ctx.delta * own + ctx.rest * table, after], 1), None, None, None
-
-
-def _hops(encoder: object, wide: nn.Module) -> int | None:
-    """How many encoders an item encoder has around `wide`, whose columns come first; None where it does not have it there."""
-    hops = 0
-    while encoder is not None and encoder is not wide:
-        encoder, hops = getattr(encoder, "item", None), hops + 1
-    return None if encoder is None else hops

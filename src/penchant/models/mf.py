@@ -35,8 +35,8 @@ class MF(Model):
 
     def __init__(self, encoding: Encoding, item: ItemEncoder, config: MFConfig = MFConfig()) -> None:
         super().__init__(encoding, item, config)
-        self.item = Widened(item, Ids(encoding.catalogue.size, 1, std=1e-4))  # the bias is one more column
-        self.user = Table(encoding.users.size, item.dim, std=config.std)
+        self.item = Widened(item, Ids(encoding.catalogue, 1, std=1e-4))  # the bias is one more column
+        self.user = Table(encoding.users.size, item.dim, std=config.std, of="users")
 
     def read(self, items: Tensor, user: User, history: History) -> Memory:
         return Memory(segments=history.events, whole={"user": self.user(user.code[:, 0])})

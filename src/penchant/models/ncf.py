@@ -74,12 +74,11 @@ class NCF(Model):
             raise ConfigError("ncf: parts is ['mlp'], whose items have a table of their own and no attributes; add 'gmf' to use them.")
         self.config, half = config, config.layers[0] // 2
         gmf, mlp = item.dim * ("gmf" in config.parts), half * ("mlp" in config.parts)
-        own = Ids(encoding.catalogue.size, half, std=config.std)
+        own = Ids(encoding.catalogue, half, std=config.std)
         self.item = (Widened(item, own) if mlp else item) if gmf else own
         self.width = [gmf, mlp]
-        self.people = nn.ModuleDict(
-            {part: Table(encoding.users.size, {"gmf": gmf, "mlp": mlp}[part], std=config.std) for part in config.parts}
-        )
+        width = {"gmf": gmf, "mlp": mlp}
+        self.people = nn.ModuleDict({part: Table(encoding.users.size, width[part], std=config.std, of="users") for part in config.parts})
         self.tower = Tower(half, half, config.layers[1:]) if mlp else None
         self.out = nn.Linear(gmf + config.layers[-1] * bool(mlp), 1)
         limit = (3 / self.out.in_features) ** 0.5

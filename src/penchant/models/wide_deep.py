@@ -69,11 +69,13 @@ class WideDeep(Model):
         self.config = config
         self.places = tuple(places_of(encoding, cross) for cross in config.crosses)
         self.told = tuple(sorted({column for places in self.places for group, column in places if group == "past"}))
-        weights, past = item_weights(encoding, item), Ids(encoding.catalogue.size, 1, std=1e-4)
+        weights, past = item_weights(encoding, item), Ids(encoding.catalogue, 1, std=1e-4)
         self.item = Coded(Widened(Widened(item, weights), past), encoding.catalogue, encoding.sizes("item"), self.told)
         self.width = [item.dim, weights.dim, past.dim, self.item.digits]
         self.user, self.context, self.shown = (Facts(encoding, group, 1, std=1e-4) for group in ("user", "context", "shown"))
-        self.crosses = nn.ModuleList(Crossed(config.buckets) for _ in config.crosses)
+        named = {"user.id": "users", "item.id": "items", "past.id": "items"}  # what ids are of
+        of = (tuple(named.get(name, name.replace("past.", "item.")) for name in cross) for cross in config.crosses)
+        self.crosses = nn.ModuleList(Crossed(config.buckets, of=names) for names in of)
         self.past, self.person = Past(encoding, item.dim), Person(encoding, config.profile, with_id=config.person_id)
         self.deep = Head(self.person.dim + item.dim, item.dim, config.hidden, "relu", config.dropout)
 

@@ -48,6 +48,7 @@ class CapsuleConfig(Config):
     first: Literal["place", "content", "events"] = "place"  # what tells capsules apart before routing does
     spread: float = Limits(1.0, gt=0)  # what the first logits are multiplied by
     merge: float | None = Limits(None, ge=-1, le=1)  # capsules of a greater cosine are one interest; None: all are kept
+    merge_learning: float | None = Limits(None, ge=-1, le=1)  # the same while it learns; None: as `merge`
     through: Literal["all", "last"] = "all"  # the rounds of routing that gradients go through
     profile: int = Limits(8, ge=1)  # width of each field of a profile
     hidden: tuple[int, ...] = ()  # of the layers between a capsule beside the profile and an interest
@@ -69,7 +70,7 @@ class Capsules(nn.Module):
         """dim: of the items' vectors and of the interests."""
         super().__init__()
         self.config, k = config, config.interests
-        self.past, self.profile = Past(encoding, dim), Fields(encoding.sizes("user"), config.profile)
+        self.past, self.profile = Past(encoding, dim), Fields(encoding.sizes("user"), config.profile, of=encoding.named("user"))
         self.transform = nn.Linear(dim, dim, bias=False)  # S
         self.out = MLP(dim + self.profile.dim + encoding.numbers("user"), config.hidden, dim, "relu")
         drawn = {"place": PLACES, "content": dim, "events": 0}[config.first]
@@ -80,9 +81,10 @@ class Capsules(nn.Module):
         there = torch.arange(config.interests, device=items.device) < self.count(events)[:, None]
         low = self.transform(self.past(items, history)).float()
         capsule, member = route(events, low, self.logit(low, events), config.rounds, there, through=config.through)
-        if config.merge is not None:
+        above = config.merge_learning if self.training and config.merge_learning is not None else config.merge
+        if above is not None:
             with torch.autocast(low.device.type, enabled=False):
-                capsule, member, there = merged(events, low, capsule, member, there, config.merge)
+                capsule, member, there = merged(events, low, capsule, member, there, above)
         profile = torch.cat([self.profile(user.code[:, 1:]), user.number], -1)[:, None].expand(-1, config.interests, -1)
         interest = self.out(torch.cat([capsule, profile], -1)).float()
         interest = interest.relu() if config.rectify else interest

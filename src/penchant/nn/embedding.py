@@ -12,8 +12,12 @@ class Table(nn.Embedding):
     Its gradient is sparse: the optimiser of tables touches only the rows of a batch.
     """
 
-    def __init__(self, size: int, dim: int, *, std: float = 0.05) -> None:
+    def __init__(self, size: int, dim: int, *, std: float = 0.05, of: str | None = None) -> None:
+        """of: what its rows are of, so that they are found again once the ids have grown: "items" (rows of `Catalogue.slot`), "users",
+        or a field, "item.genre", "context.hour"; None: of nothing that grows, such as places of a past.
+        """
         super().__init__(size, dim, sparse=True)
+        self.of = of
         nn.init.normal_(self.weight, std=std)
         with torch.no_grad():
             self.weight[0] = 0
@@ -22,9 +26,10 @@ class Table(nn.Embedding):
 class Fields(nn.Module):
     """Categorical fields side by side: int64 [*, F] -> [*, F * dim]."""
 
-    def __init__(self, sizes: tuple[int, ...], dim: int, *, std: float = 0.05) -> None:
+    def __init__(self, sizes: tuple[int, ...], dim: int, *, std: float = 0.05, of: tuple[str, ...]) -> None:
+        """of: the names of the fields."""
         super().__init__()
-        self.tables = nn.ModuleList(Table(size, dim, std=std) for size in sizes)
+        self.tables = nn.ModuleList(Table(size, dim, std=std, of=name) for size, name in zip(sizes, of, strict=True))
         self.dim = dim * len(sizes)
 
     def forward(self, code: Tensor) -> Tensor:
@@ -39,9 +44,10 @@ class Crossed(nn.Module):
     64 bits without a sign; the weight is number 1 + (h >> 1) mod (buckets - 1). With an UNKNOWN among the ids it is 0, and stays so.
     """
 
-    def __init__(self, buckets: int, *, std: float = 1e-4) -> None:
+    def __init__(self, buckets: int, *, std: float = 1e-4, of: tuple[str, ...] = ()) -> None:
+        """of: what the ids are of, as for a `Table`."""
         super().__init__()
-        self.table, self.buckets = Table(buckets, 1, std=std), buckets
+        self.table, self.buckets, self.of = Table(buckets, 1, std=std), buckets, of
 
     def forward(self, *ids: Tensor) -> Tensor:
         bucket = self.bucket(*ids)

@@ -46,21 +46,27 @@ class ItemEncoder(Protocol):
         """From now on speak of this catalogue, which has the old one's rows and further ones after them."""
 
 
+def id_of(row: Tensor, known: Tensor, slot: Tensor | None) -> Tensor:
+    """int64 [M], the row of a table of ids that each catalogue row looks up (`Catalogue.slot`); UNKNOWN's, 0, where it is not known."""
+    return torch.where(known, row, 0) if slot is None else slot[row, known.long()]
+
+
 class CatalogueEncoder(nn.Module):
     """An item encoder over a catalogue's ids and attributes."""
 
     category: Tensor
     length: Tensor
     number: Tensor
+    slot: Tensor | None
 
-    def __init__(
-        self, catalogue: Catalogue, sizes: tuple[int, ...], many_sizes: tuple[int, ...], config: ItemConfig = ItemConfig()
-    ) -> None:
+    def __init__(self, encoding: Encoding, config: ItemConfig = ItemConfig()) -> None:
         super().__init__()
-        self.attributes, dim = config.attributes, config.dim
-        self.id = Table(catalogue.size, dim, std=config.std)
-        self.fields = Fields(sizes if config.attributes else (), dim, std=config.std)
-        self.many = nn.ModuleList(Table(size, dim, std=config.std) for size in many_sizes if config.attributes)
+        self.attributes, dim, catalogue = config.attributes, config.dim, encoding.catalogue
+        of, sizes = (encoding.named("item"), encoding.sizes("item")) if config.attributes else ((), ())
+        several = [f"item.{name}" for name in encoding.schema.named("item", "categories") if config.attributes]
+        self.id = Table(catalogue.ids, dim, std=config.std, of="items")
+        self.fields = Fields(sizes, dim, std=config.std, of=of)
+        self.many = nn.ModuleList(Table(encoding.vocabularies[name].size, dim, std=config.std, of=name) for name in several)
         numbers = catalogue.number.shape[1] if config.attributes else 0
         self.numbers = nn.Linear(numbers, dim, bias=False) if numbers else None  # (value, missing): what is missing is learned
         self.vectors = nn.ModuleList(Projection(v.shape[1], dim) for v in catalogue.vector if config.attributes)
@@ -71,6 +77,7 @@ class CatalogueEncoder(nn.Module):
 
     def extend(self, catalogue: Catalogue) -> None:
         device = self.id.weight.device
+        self.register_buffer("slot", None if catalogue.slot is None else torch.from_numpy(catalogue.slot).to(device), persistent=False)
         for name, value in {"category": catalogue.code, "length": catalogue.length, "number": catalogue.number}.items():
             self.register_buffer(name, torch.from_numpy(value).to(device), persistent=False)
         for place, values in enumerate(catalogue.many):
@@ -79,7 +86,7 @@ class CatalogueEncoder(nn.Module):
             self.register_buffer(f"vector_{place}", torch.from_numpy(vectors).to(device), persistent=False)
 
     def forward(self, row: Tensor, known: Tensor) -> Tensor:
-        parts = [self.id(torch.where(known, row, 0))]
+        parts = [self.id(id_of(row, known, self.slot))]
         if self.attributes:
             parts.append(self.fields(self.category.index_select(0, row)))
             parts += [self._mean(place, table, row) for place, table in enumerate(self.many)]
@@ -90,7 +97,7 @@ class CatalogueEncoder(nn.Module):
     def looked_up(self, row: Tensor, known: Tensor) -> Iterator[tuple[Table, Tensor, Tensor]]:
         """Of each table, which of its ids which of these catalogue rows look up: (table, places in `row`, ids), pairs side by side."""
         place = torch.arange(len(row), device=row.device)
-        yield self.id, place, torch.where(known, row, 0)
+        yield self.id, place, id_of(row, known, self.slot)
         if not self.attributes:
             return
         for column, table in enumerate(self.fields.tables):
@@ -111,8 +118,7 @@ class CatalogueEncoder(nn.Module):
 
 def item_encoder(encoding: Encoding, config: ItemConfig) -> CatalogueEncoder:
     """The item encoder of a catalogue."""
-    many = tuple(encoding.vocabularies[f"item.{name}"].size for name in encoding.schema.named("item", "categories"))
-    return CatalogueEncoder(encoding.catalogue, encoding.sizes("item"), many, config)
+    return CatalogueEncoder(encoding, config)
 
 
 def item_weights(encoding: Encoding, like: ItemEncoder) -> CatalogueEncoder:
@@ -138,24 +144,29 @@ class Projection(nn.Module):
 
 
 class Ids(nn.Module):
-    """An item encoder of ids alone: [M, dim]. An id that it does not know is UNKNOWN."""
+    """An item encoder of ids alone: [M, dim]. An id that it does not know is UNKNOWN, or of the catalogue's tail."""
 
-    def __init__(self, size: int, dim: int, *, std: float = 0.05) -> None:
+    slot: Tensor | None
+
+    def __init__(self, catalogue: Catalogue, dim: int, *, std: float = 0.05) -> None:
         super().__init__()
-        self.table = Table(size, dim, std=std)
+        self.table = Table(catalogue.ids, dim, std=std, of="items")
         self.attributes = False
         self.dim = dim
         self.parts: tuple[int, ...] = (dim,)
+        self.extend(catalogue)
 
     def extend(self, catalogue: Catalogue) -> None:
-        """New items have no rows in the table: they are not known."""
+        """New items have no rows of their own in the table: they are not known."""
+        slot = None if catalogue.slot is None else torch.from_numpy(catalogue.slot).to(self.table.weight.device)
+        self.register_buffer("slot", slot, persistent=False)
 
     def looked_up(self, row: Tensor, known: Tensor) -> Iterator[tuple[Table, Tensor, Tensor]]:
         """As that of a catalogue's encoder."""
-        yield self.table, torch.arange(len(row), device=row.device), torch.where(known, row, 0)
+        yield self.table, torch.arange(len(row), device=row.device), id_of(row, known, self.slot)
 
     def forward(self, row: Tensor, known: Tensor) -> Tensor:
-        found: Tensor = self.table(torch.where(known, row, 0))
+        found: Tensor = self.table(id_of(row, known, self.slot))
         return found
 
 
@@ -184,6 +195,7 @@ class Coded(nn.Module):
     """
 
     code: Tensor
+    own: Tensor | None  # bool [V], which catalogue rows have an id of their own; None: those that are known
     column: Tensor  # of `codes`, of each digit
     place: Tensor  # of `told`, of each digit
     shift: Tensor
@@ -206,10 +218,13 @@ class Coded(nn.Module):
         self._hold(catalogue)
 
     def _hold(self, catalogue: Catalogue) -> None:
-        self.register_buffer("code", torch.from_numpy(catalogue.code).to(self.place.device), persistent=False)
+        device, own = self.place.device, None if catalogue.slot is None else torch.from_numpy(catalogue.own)
+        self.register_buffer("code", torch.from_numpy(catalogue.code).to(device), persistent=False)
+        self.register_buffer("own", None if own is None else own.to(device), persistent=False)
 
     def codes(self, row: Tensor, known: Tensor) -> Tensor:
-        """int64 [M, 1 + F]; the id is 0 where it is not known."""
+        """int64 [M, 1 + F]; the id is the catalogue row, 0 where it is not known or shares a row of the tables of ids."""
+        known = known if self.own is None else known & self.own.index_select(0, row)
         return torch.cat([torch.where(known, row, 0)[:, None], self.code.index_select(0, row)], 1)
 
     def ids(self, digits: Tensor) -> Tensor:
@@ -223,3 +238,35 @@ class Coded(nn.Module):
             return vector
         code = self.codes(row, known).index_select(1, self.column)
         return torch.cat([vector, (code >> self.shift & 1).to(vector.dtype)], -1)
+
+
+class Labelled(nn.Module):
+    """An item encoder with one of an item's single-valued categories behind its vector, as a number: [M, item.dim + 1].
+
+    The encoder is somebody else's part, and no part of this one.
+    """
+
+    label: Tensor
+
+    def __init__(self, item: ItemEncoder, catalogue: Catalogue, column: int) -> None:
+        super().__init__()
+        self._item, self.column = (item,), column
+        self.dim, self.attributes = item.dim + 1, item.attributes
+        self.parts: tuple[int, ...] = (*item.parts, 1)
+        self._hold(catalogue, "cpu")
+
+    @property
+    def item(self) -> ItemEncoder:
+        return self._item[0]
+
+    def extend(self, catalogue: Catalogue) -> None:
+        self.item.extend(catalogue)
+        self._hold(catalogue, self.label.device)
+
+    def _hold(self, catalogue: Catalogue, device: torch.device | str) -> None:
+        code = torch.from_numpy(catalogue.code[:, self.column].copy())
+        self.register_buffer("label", code.to(device, torch.float32), persistent=False)  # exact up to 2 ** 24
+
+    def forward(self, row: Tensor, known: Tensor) -> Tensor:
+        vector = self.item(row, known)
+        return torch.cat([vector, self.label.index_select(0, row)[:, None].to(vector.dtype)], -1)

@@ -77,6 +77,11 @@ class Model(nn.Module):
         return ()
 
     @property
+    def fixed(self) -> tuple[str, ...]:
+        """Fields ("context.device") whose values must stay as many as they are, because dense weights or numbers are made of how many."""
+        return ()
+
+    @property
     def without_gradient(self) -> Mapping[str, str]:
         """Parameters that learn nothing, and why; `penchant check` asks about all others."""
         return {}

@@ -20,8 +20,8 @@ class Person(nn.Module):
 
     def __init__(self, encoding: Encoding, width: int, *, with_id: bool = False) -> None:
         super().__init__()
-        self.id = Table(encoding.users.size, width) if with_id else None
-        self.profile, self.moment = Fields(encoding.sizes("user"), width), Fields(encoding.sizes("context"), width)
+        self.id = Table(encoding.users.size, width, of="users") if with_id else None
+        self.profile, self.moment = (Fields(encoding.sizes(g), width, of=encoding.named(g)) for g in ("user", "context"))
         self.dim = width * with_id + self.profile.dim + self.moment.dim + encoding.numbers("user", "context")
 
     def forward(self, batch: Batch) -> Tensor:
@@ -39,7 +39,8 @@ class Facts(nn.Module):
     def __init__(self, encoding: Encoding, group: Literal["user", "context", "shown"], dim: int, *, std: float = 0.05) -> None:
         super().__init__()
         sizes = ((encoding.users.size,) if group == "user" else ()) + encoding.sizes(group)
-        self.tables = nn.ModuleList(Table(size, dim, std=std) for size in sizes)
+        of = (("users",) if group == "user" else ()) + encoding.named(group)
+        self.tables = nn.ModuleList(Table(size, dim, std=std, of=name) for size, name in zip(sizes, of, strict=True))
         numbers = encoding.numbers(group) // 2
         self.numbers = nn.Parameter(torch.empty(numbers, 2, dim).normal_(std=std)) if numbers else None
         self.fields, self.dim = len(sizes) + numbers, dim
@@ -60,7 +61,8 @@ class Past(nn.Module):
 
     def __init__(self, encoding: Encoding, dim: int) -> None:
         super().__init__()
-        self.kinds = nn.ModuleList(Table(size, dim, std=0.01) for size in encoding.sizes("action"))
+        kinds = zip(encoding.sizes("action"), encoding.named("action"), strict=True)
+        self.kinds = nn.ModuleList(Table(size, dim, std=0.01, of=name) for size, name in kinds)
         numbers = encoding.numbers("action")
         self.numbers = nn.Linear(numbers, dim, bias=False) if numbers else None
 

@@ -19,6 +19,7 @@ from dataclasses import replace
 import numpy as np
 
 from penchant.calibration import Calibration, Identity, fit_isotonic, fit_platt, prior_shift
+from penchant.cold import Lender
 from penchant.data.encoded import EncodedLog, ranges
 from penchant.data.load import Loader
 from penchant.data.log import Log
@@ -53,10 +54,13 @@ def refuse_uncalibratable(config: RunConfig, model: Model, loss: Loss, loader: L
         _refuse_unlabelled(method, log, split)
 
 
-def calibrate(config: RunConfig, model: Model, loss: Loss, loader: Loader, split: Split) -> Calibration | None:
+def calibrate(
+    config: RunConfig, model: Model, loss: Loss, loader: Loader, split: Split, lender: Lender | None = None
+) -> Calibration | None:
     """What the run's configuration asks for; None: nothing. The model is put into evaluation mode.
 
-    loss: as it trained, sized. loader: what it trained on. Raises ConfigError, and DataError where nothing can be fitted.
+    loss: as it trained, sized. loader: what it trained on. lender: what people with little past are lent. Raises ConfigError, and
+    DataError where nothing can be fitted.
     """
     method = config.calibrate.method
     if method == "none":
@@ -64,7 +68,7 @@ def calibrate(config: RunConfig, model: Model, loss: Loss, loader: Loader, split
     if method == "prior":
         return _prior(config, model, loss, loader, split)
     protocol = replace(LOGGED, tie=loader.tie)
-    judged = judge(model, loader.data, split, protocol, past=config.data.past, part="valid", seed=config.seed)
+    judged = judge(model, loader.data, split, protocol, past=config.data.past, part="valid", seed=config.seed, lender=lender)
     if judged.rows is None:
         raise TypeError(f"protocol {protocol.name} gave no rows")
     try:
@@ -76,6 +80,11 @@ def calibrate(config: RunConfig, model: Model, loss: Loss, loader: Loader, split
 def _prior(config: RunConfig, model: Model, loss: Loss, loader: Loader, split: Split) -> Calibration:
     """From the odds that training saw, and the loss made of them, to those of `rate`."""
     _refuse_no_odds(config, model, loss)
+    if config.data.noise.fit == "weight":
+        raise ConfigError(
+            "calibrate.method is 'prior', but data.noise.fit is 'weight': logits say how often what fits is chosen, not how often anything "
+            "is. Take the method platt or isotonic, or the fit none."
+        )
     data, wanted = loader.data, config.calibrate.rate
     if loader.rows is None:
         if config.data.sampler.name != "uniform":

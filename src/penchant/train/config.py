@@ -8,7 +8,9 @@ from typing import Any, Literal
 from pydantic import Field as Limits
 from pydantic import field_validator, model_validator
 
+from penchant.cold import ColdConfig
 from penchant.config import Config
+from penchant.data.grow import GrowConfig
 from penchant.data.load import LoadConfig
 from penchant.data.split import SplitConfig
 from penchant.evaluate.judged import parse_metric
@@ -58,17 +60,28 @@ class RunConfig(Config):
     data: LoadConfig = LoadConfig()
     model: dict[str, Any] = {"name": "din"}  # a name in MODELS, and that model's own keys
     auxiliary: dict[str, Any] | None = None  # a name in AUXILIARIES, and that one's own keys: what the model is wrapped in
+    long: dict[str, Any] | None = None  # a name in LONG, and that one's own keys: how long pasts are made short
     start: tuple[str, ...] = ()  # bundles whose weights it starts from: one of the same model; of ncf one of each half
+    grow: GrowConfig | None = None  # a bundle that it continues, on a Log that has grown; then what is not said here is as in its run
+    embeddings: str | None = None  # a bundle of any model, whose vectors of items and of their attributes it starts from
     item: ItemConfig | None = None  # what is not set here is what the model asks for
     loss: dict[str, Any] | None = None  # a name in LOSSES or "module:function", and that loss's own keys; None: what the model asks for
     train: TrainConfig = TrainConfig()
     calibrate: CalibrateConfig = CalibrateConfig()
+    cold: ColdConfig = ColdConfig()
 
-    @field_validator("model", "auxiliary", "loss", mode="before")
+    @field_validator("model", "auxiliary", "long", "loss", mode="before")
     @classmethod
     def _named(cls, value: Any) -> Any:
         """A name alone is a table of that name."""
         return {"name": value} if isinstance(value, str) else value
+
+    @model_validator(mode="after")
+    def _one_start(self) -> RunConfig:
+        given = [key for key in ("start", "grow", "embeddings") if getattr(self, key)]
+        if len(given) > 1:
+            raise ValueError(f"{' and '.join(given)} each say what the run starts from; one of them was wanted")
+        return self
 
     def judging(self) -> Judging:
         """What validations judge by, with nothing left to be understood. Raises UnknownNameError, ConfigError."""

@@ -22,6 +22,7 @@ import torch
 from torch import Tensor, nn
 
 from penchant.batch import Batch, History, Memory, Output, User
+from penchant.cold import Lender
 from penchant.data.draw import below, bits
 from penchant.data.encoded import EncodedLog
 from penchant.data.load import LoadConfig, Loader
@@ -108,6 +109,7 @@ class Patient:
     lines: Sequence[Mapping[str, Any]]  # of metrics.jsonl
     best: Mapping[str, Any]  # {"step", "epoch", metric: value}
     seconds: float  # that the run took
+    lender: Lender | None = None  # what people with little past were lent when it was validated
 
     @property
     def encoding(self) -> Encoding:
@@ -181,8 +183,8 @@ class Patient:
 
     def again(self, model: Model, people: int) -> Judged:
         """Another model, judged as the run's was."""
-        past, seed = self.config.data.past, self.config.seed
-        return judge(model, self.data, self.split, self.judging.protocol, past=past, part="valid", seed=seed, people=people)
+        past, seed, protocol = self.config.data.past, self.config.seed, self.judging.protocol
+        return judge(model, self.data, self.split, protocol, past=past, part="valid", seed=seed, people=people, lender=self.lender)
 
     @cached_property
     def gain(self) -> Gain | None:

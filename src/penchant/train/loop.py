@@ -6,6 +6,7 @@ run/
   checkpoints/      last, best
   bundle/           the best weights with all that serving needs
   diagnosis.json    what is clearly wrong with it, in words: a list of findings
+  growth.json       of a run that continues a bundle, what has grown; embeddings.json of one that takes vectors over, which were found
 """
 
 from __future__ import annotations
@@ -14,26 +15,31 @@ import json
 import math
 import shutil
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 
 from penchant.bundle import Bundle, load_bundle, save_bundle
+from penchant.cold import Lender
 from penchant.config import dump
 from penchant.data.encoded import EncodedLog
 from penchant.data.fit import fit_encoding
+from penchant.data.grow import Grown, first_example, grow_encoding
+from penchant.data.lend import fit_lender
 from penchant.data.load import Loader
 from penchant.data.log import Log, open_log
+from penchant.data.noise import Denoised, denoise
 from penchant.data.split import Split, split_of
 from penchant.encoding import Encoding
 from penchant.errors import ConfigError, DataError, ExistsError, TrainingError
 from penchant.evaluate.judge import judge, refuse_unjudgeable
 from penchant.evaluate.judged import Judged, better
 from penchant.files import disk_errors
-from penchant.models import MODELS, build, checked, checked_auxiliary
+from penchant.models import MODELS, build, checked, checked_auxiliary, checked_long, label
 from penchant.nn.item import ItemConfig
 from penchant.nn.model import Model
 from penchant.train import checkpoint
@@ -41,6 +47,7 @@ from penchant.train.aware import mini_batch_aware
 from penchant.train.calibrate import calibrate, refuse_uncalibratable
 from penchant.train.config import Judging, RunConfig
 from penchant.train.diagnose import Finding, Patient, Validation, diagnose
+from penchant.train.grow import carry_over, continued, take_embeddings
 from penchant.train.loss import Loss, read_loss, refuse, refuse_for, total
 from penchant.train.optimiser import Optimiser
 
@@ -75,7 +82,10 @@ class Run:
     split: Split
     best: dict[str, Any]  # {"step", "epoch", metric: value}
     diagnosis: tuple[Finding, ...]
+    noise: Mapping[str, Any]  # what was done about it, as `denoise` says it; empty: nothing
     seconds: float
+    growth: Mapping[str, Any] | None = None  # of a run that continues a bundle, what growth.json says
+    embeddings: Mapping[str, Any] | None = None  # of one that takes vectors over, what embeddings.json says
 
 
 def fit(config: RunConfig, out: Path | str, *, log: Log | None = None, report: Report | None = None) -> Run:
@@ -85,10 +95,16 @@ def fit(config: RunConfig, out: Path | str, *, log: Log | None = None, report: R
     and TrainingError when the loss stops being a number.
     """
     out, begun = Path(out), time.perf_counter()
+    origin = None
+    if config.grow is not None:
+        origin = load_bundle(config.grow.bundle)
+        config = continued(config, origin, config.grow.bundle)
     name, own = _name_and_keys(config)
     kind, _ = checked(name, own, where="run")  # all that can be refused before the Log is read
     if config.auxiliary is not None:
         checked_auxiliary(config.auxiliary, where="run")
+    if config.long is not None:
+        checked_long(config.long, where="run")
     judging = config.judging()
     config = judging.named(config)
     loss = read_loss(config.loss, where="run")
@@ -99,21 +115,42 @@ def fit(config: RunConfig, out: Path | str, *, log: Log | None = None, report: R
     refuse(loss, negatives=config.data.negatives, impressions=impressions)
     schema = log.schema if config.sessions is None else log.schema.with_sessions(config.sessions, where="run")
     split = split_of(log, judging.split)
-    encoding = replace(fit_encoding(log, split.train), schema=schema)
+    denoised = denoise(log, split.train, config.data.noise)
+    learned = replace(split, train=denoised.train)  # what judges is the split's own, whatever is learned from
+    encoding, since, grown = _encoding(config, log, learned, origin)
+    encoding = replace(encoding, schema=schema)
     torch.manual_seed(config.seed)
     item = item_config(config, kind)
-    model = build(encoding, name, own, item, config.auxiliary, where="run")
-    called = f"{name}+{config.auxiliary['name']}" if config.auxiliary else name
-    refuse_for(model, called, loss, config.data, impressions=impressions)
+    model = build(encoding, name, own, item, config.auxiliary, config.long, where="run")
+    refuse_for(model, label(name, config.auxiliary, config.long), loss, config.data, impressions=impressions)
     _start(model, encoding, config.start)
+    started = 0 if origin is None else carry_over(model, encoding, origin)
+    embeddings = None if config.embeddings is None else take_embeddings(model, encoding, config.embeddings)
     data = EncodedLog(log, encoding, split.hidden)
     refuse_unjudgeable(data, split, judging.protocol)
-    loop = _Loop(config=config, judging=judging, out=out, model=model, loss=loss, data=data, split=split, report=report)
-    refuse_uncalibratable(config, model, loop.loss, loop.loader, split)
+    lender = fit_lender(data, learned.train, config.cold, config.seed)
+    loop = _Loop(
+        config=config,
+        judging=judging,
+        out=out,
+        model=model,
+        loss=loss,
+        data=data,
+        split=split,
+        denoised=denoised,
+        lender=lender,
+        since=since,
+        report=report,
+    )
+    refuse_uncalibratable(config, model, loop.loss, loop.loader, learned)
+    growth = None if origin is None else _growth(origin, loop.loader, learned, since, grown, started)
+    taken = {name: said for name, said in (("growth", growth), ("embeddings", embeddings)) if said is not None}
     try:
         with disk_errors(out, what="run"):
             (out / "checkpoints").mkdir(parents=True)
             (out / "config.toml").write_text(dump(config), encoding="utf-8")
+            for what, said in taken.items():
+                (out / f"{what}.json").write_text(json.dumps(said, indent=1) + "\n", encoding="utf-8")
         best, judged = loop.run()
     except BaseException:
         if loop.best is None:  # nothing to keep, and the next try needs the place
@@ -126,12 +163,14 @@ def fit(config: RunConfig, out: Path | str, *, log: Log | None = None, report: R
         config=own,
         item=item,
         auxiliary=config.auxiliary,
+        long=config.long,
         past=config.data.past,
         tie=judging.protocol.tie,
-        facts=_facts(config, log, split, best),
+        lender=lender,
+        facts={**_facts(config, log, split, denoised, best), **taken},
     )
     try:
-        bundle = replace(bundle, calibration=calibrate(config, model, loop.loss, loop.loader, split))
+        bundle = replace(bundle, calibration=calibrate(config, model, loop.loss, loop.loader, learned, lender))
     except DataError as fault:
         save_bundle(bundle, out / "bundle")  # what was learned is not lost with it
         raise DataError(f"{fault} The bundle is saved, and not calibrated.") from fault
@@ -140,7 +179,42 @@ def fit(config: RunConfig, out: Path | str, *, log: Log | None = None, report: R
     with disk_errors(out, what="run"):
         (out / "diagnosis.json").write_text(json.dumps([asdict(finding) for finding in diagnosis], indent=1) + "\n", encoding="utf-8")
     seconds = time.perf_counter() - begun
-    return Run(folder=out, bundle=bundle, model=model, data=loop.data, split=split, best=best, diagnosis=diagnosis, seconds=seconds)
+    return Run(
+        folder=out,
+        bundle=bundle,
+        model=model,
+        data=loop.data,
+        split=split,
+        best=best,
+        diagnosis=diagnosis,
+        noise=denoised.facts,
+        seconds=seconds,
+        growth=growth,
+        embeddings=embeddings,
+    )
+
+
+def _encoding(config: RunConfig, log: Log, split: Split, origin: Bundle | None) -> tuple[Encoding, int | None, Mapping[str, Grown]]:
+    """The Log's encoding; of a run that continues a bundle that one's, grown, with when its examples begin and what has grown."""
+    if config.grow is None or origin is None:
+        return fit_encoding(log, split.train), None, {}
+    since = first_example(log, config.grow, origin.facts.get("trained_until"))
+    encoding, grown = grow_encoding(origin.encoding, log, split.train, config.grow, origin.model.fixed)
+    return encoding, since, grown
+
+
+def _growth(origin: Bundle, loader: Loader, split: Split, since: int | None, grown: Mapping[str, Grown], started: int) -> dict[str, Any]:
+    """What growth.json says."""
+    log, catalogue = loader.data.log, loader.data.encoding.catalogue
+    return {
+        "from": origin.label,
+        "since": since,  # unix milliseconds
+        "examples": len(loader.position),
+        "earlier": int((np.asarray(log.events["time"])[split.train] < (since or 0)).sum()),  # training events that stand in pasts alone
+        "ids": {name: asdict(one) for name, one in grown.items()},
+        "from_attributes": started,
+        "tail": catalogue.tail,
+    }
 
 
 def _start(model: Model, encoding: Encoding, folders: Sequence[str]) -> None:
@@ -167,10 +241,13 @@ class _Loop:
         loss: Loss,
         data: EncodedLog,
         split: Split,
+        denoised: Denoised,
+        lender: Lender | None,
+        since: int | None,
         report: Report | None,
     ) -> None:
         self.config, self.judging, self.out, self.report = config, judging, out, report
-        self.model, self.data, self.split = model, data, split
+        self.model, self.data, self.split, self.lender = model, data, split, lender
         wants = model.wants
         self.loader = Loader.for_training(
             data,
@@ -181,6 +258,8 @@ class _Loop:
             others=wants.others,
             further=wants.further,
             catalogue=wants.catalogue,
+            since=since,
+            denoised=denoised,
         )
         self.steps = self.loader.steps(config.train.batch_size)
         self.loss = loss.sized(items=int(data.encoding.catalogue.known.sum()), negatives=config.data.negatives)
@@ -232,6 +311,7 @@ class _Loop:
             lines=self.lines,
             best=best,
             seconds=seconds,
+            lender=self.lender,
         )
 
     def _epoch(self, epoch: int) -> bool:
@@ -292,6 +372,7 @@ class _Loop:
             part="valid",
             seed=self.config.seed,
             people=wanted.valid_people,
+            lender=self.lender,
         )
         monitor = self.judging.monitor
         value, self.judged = judged.value(monitor), self.step
@@ -339,13 +420,15 @@ def _name_and_keys(config: RunConfig) -> tuple[str, dict[str, Any]]:
     return name, own
 
 
-def _facts(config: RunConfig, log: Log, split: Split, best: dict[str, Any]) -> dict[str, Any]:
+def _facts(config: RunConfig, log: Log, split: Split, denoised: Denoised, best: dict[str, Any]) -> dict[str, Any]:
     return {
         "log": str(Path(config.log).resolve()),
         "log_version": log.version,
         "data": log.manifest["name"],
         "events": log.size,
-        "train_events": len(split.train),
+        "train_events": len(denoised.train),
+        "trained_until": int(np.asarray(log.events["time"])[denoised.train].max()),  # unix milliseconds
+        **({"noise": dict(denoised.facts)} if denoised.facts else {}),
         "split": split.name,
         "seed": config.seed,
         "valid": {"protocol": config.protocol, **best},

@@ -8,7 +8,8 @@ make_market("shop") writes a new folder of plain files, the same that anybody's 
 
     events.csv or events/part-00000.parquet ...   one row a candidate shown, by person, time and position; or only the clicks
     items.csv, users.csv (or .parquet), schema.toml
-    truth/rows/part-00000.parquet ...             request, probability, relevance of each event, in the order of the events
+    truth/rows/part-00000.parquet ...             request, probability, relevance of each event, in the order of the events;
+                                                  with `flip` also flipped: whether its click is turned over
     truth/requests/part-00000.parquet ...         request, session, active (taste)
     truth/tastes.parquet                          user, taste, weight, from, to (unix ms, `to` not included)
     truth/people.parquet, truth/items.parquet     what each is really like
@@ -32,6 +33,9 @@ Clicks. Of item i of taste g, shown to person u at position k for price p, the l
     probability = seen (1 - lost) + (1 - seen) random
 
 Bots ask BOT_TIMES as often, look at every position alike, and click whatever it is: their relevance is BLIND.
+
+What is recorded is turned over for a share `flip` of the rows, whoever asked and whatever was shown: clicks become none, and
+others become clicks, with the purchases and dwell times that so relevant an item would have had. Nothing else changes.
 
 Every draw is a hash of what it is for (penchant.data.draw), so what a person does depends on the seed, the person and
 the items only, not on how many people there are; and part after part is written in memory that does not grow.
@@ -119,6 +123,7 @@ class MarketConfig(Config):
     blur: float = Limits(0.15, ge=0, le=1)  # the share of the items whose category says nothing of their taste
     random: float = Limits(0.01, ge=0, le=1)  # the probability of a click on what would not have been clicked
     lost: float = Limits(0.05, ge=0, le=1)  # the probability that a click is not recorded
+    flip: float = Limits(0.0, ge=0, le=0.5)  # the share of the rows whose click is turned over
     bots: float = Limits(0.005, ge=0, le=1)  # the share of the people who are bots
     absurd: float = Limits(0.01, ge=0, le=1)  # the share of the items whose price is absurd
     impressions: bool = True  # False: only the clicks are written
@@ -184,8 +189,9 @@ class Truth:
 
     config: MarketConfig
     row_request: Ints  # [N]  of each event, in the order of the events
-    probability: Floats  # [N]  of a click, as it was drawn
+    probability: Floats  # [N]  of a click, as it was drawn, before any was turned over
     relevance: Floats  # [N]  the same without position and noise
+    flipped: Bools  # [N]  whether the click of the log is the other one than was drawn
     request: Ints  # [Q]
     session: Ints  # [Q]  numbered from 0 for each person
     active: Ints  # [Q]  the taste that the session was about
@@ -239,6 +245,7 @@ def read_truth(folder: Path | str) -> Truth:
         row_request=rows["request"],
         probability=rows["probability"],
         relevance=rows["relevance"],
+        flipped=rows.get("flipped", np.zeros(len(rows["request"]), bool)),
         request=requests["request"],
         session=requests["session"],
         active=requests["active"],
@@ -274,7 +281,7 @@ _Draw = IntEnum(
     "ITEM PERSON REQUEST GROUP ID WARM_RANK COLD_RANK BRAND_LEVEL BRAND_QUALITY BIRTH TASTE CATEGORY BLUR BRAND ITEM_PRICE "
     "ITEM_QUALITY ABSURD SWING PHASE SALE GENDER AGE TOWN BLANK BOT LEAN HOW_MANY OFFSET REPLACED PROFILE FAVOURITE "
     "PERSON_TASTE PERSON_WEIGHT REQUESTS JOIN NEW GAP PAUSE LAST_PAUSE DEVICE GATE ACTIVE SOURCE PICK THREAD AGAIN FIRST_KEPT NEIGHBOURS "
-    "CLICK BUY DWELL",
+    "CLICK BUY DWELL FLIP",
 )
 USES = 64  # more than there are
 
@@ -649,6 +656,8 @@ def _rows(config: MarketConfig, goods: _Goods, requests: _Requests) -> tuple[dic
     seen = relevance * np.where(bot, 1.0, (1.0 + slot) ** -config.position)
     probability = seen * (1 - config.lost) + (1 - seen) * config.random
     click = _share(key, _Draw.CLICK, slot) < probability
+    flipped = _share(key, _Draw.FLIP, slot) < config.flip
+    click ^= flipped
 
     row, at = np.nonzero(click)
     buy = np.zeros(item.shape, np.int8)
@@ -670,7 +679,8 @@ def _rows(config: MarketConfig, goods: _Goods, requests: _Requests) -> tuple[dic
         "dwell": pa.array(dwell.ravel(), mask=~click.ravel()),
     }
     chances = {"probability": probability.ravel().astype(np.float32), "relevance": relevance.ravel().astype(np.float32)}
-    return events, {"request": events["request_id"], **chances}
+    told = {"flipped": flipped.ravel()} if config.flip else {}
+    return events, {"request": events["request_id"], **chances, **told}
 
 
 # Files
