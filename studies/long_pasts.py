@@ -40,7 +40,7 @@ from penchant.evaluate.judged import Judged
 from penchant.metrics import auc, bootstrap, paired
 from penchant.models import build
 from penchant.nn.item import ItemConfig
-from penchant.nn.model import Model
+from penchant.nn.model import Model, score_in_chunks
 from penchant.train.config import RunConfig
 
 FULL, SHORT = "all events", "latest 60"
@@ -123,7 +123,7 @@ def cost(ways: Sequence[str]) -> dict[str, Any]:
                 memory = model.read(items, batch.user, batch.history)
                 reading[way].append(time.perf_counter() - begun)
                 begun = time.perf_counter()
-                model.score(items, memory, batch)
+                score_in_chunks(model, items, memory, batch)
                 scoring[way].append(time.perf_counter() - begun)
                 held[way] = memory.bytes
     one = median(scoring[base])
