@@ -124,10 +124,36 @@ LEARNED = {"gradients", "sparse tables", "by heart", "same seed", "bfloat16", "n
 FURTHER = [
     name for name in MAKE if name.startswith(("dien", "sasrec", "iacn", "mind")) and name != "dien no auxiliary"
 ]  # what has further losses
-FURTHER += ["amp entropy"]
+FURTHER += ["amp entropy", "sim-soft din"]
+FURTHER += [
+    f"{how} {name}" for how in ("sparse", "chunks", "eta", "sdim") for name in ("dien", "sasrec", "mind") if f"{how} {name}" in MAKE
+]
 RETRIEVE = [name for name in MAKE if name.startswith(("mf", "amp", "sasrec", "mind", "iacn"))]
 EXPLAIN = [name for name in MAKE if name.startswith(("pooling", "din", "dien", "dsin", "eta", "bst", "sasrec", "mind"))]
-EXPLAIN += ["wide-deep", "wide-deep crosses"]
+EXPLAIN += ["wide-deep", "wide-deep crosses", "chunks of sessions"]
+EXPLAIN += [name for name in MAKE if name.startswith(("recent", "sample", "sparse", "chunks", "sim-"))]
+SLOW = [  # what stands around many models, beyond the first few
+    name
+    for name in MAKE
+    if (
+        name.startswith("iacn ")
+        and name.removeprefix("iacn ") in MODELS
+        and name not in ("iacn din", "iacn dien", "iacn mf", "iacn sasrec")
+    )
+    or name
+    in (
+        "sparse mind",
+        "chunks mind",
+        "sparse sasrec",
+        "sdim dien",
+        "sdim mind",
+        "eta bst",
+        "eta mind",
+        "eta dsin",
+        "sample din",
+        "linear alone",
+    )
+]
 
 
 # The laws, each as a whole but for two that take most of the time and are asked a case at a time.
@@ -161,7 +187,13 @@ def applies(law: str, name: str) -> bool:
 @pytest.mark.parametrize(
     ("name", "law", "case"),
     [
-        pytest.param(name, law, case, id="-".join([name, law, *(str(value[0]) for value in case.values())]))
+        pytest.param(
+            name,
+            law,
+            case,
+            id="-".join([name, law, *(str(value[0]) for value in case.values())]),
+            marks=[pytest.mark.slow] if name in SLOW else [],
+        )
         for law, case in CASES
         for name in MAKE
         if applies(law, name)
