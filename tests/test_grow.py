@@ -431,7 +431,7 @@ def test_new_items_start_among_those_that_share_their_attributes(encoding: Encod
     catalogue, theirs = new.encoding.catalogue, encoding.catalogue
     was, now = (bundle.model.get_submodule("item.id").get_parameter("weight").detach().double().numpy() for bundle in (old, new))
     learned = np.flatnonzero(theirs.known)
-    events = 1.0 + theirs.count
+    events = theirs.count.astype(np.float64)
     mean = sum(events[row] * was[row] for row in learned) / events[learned].sum()
     held = [{("maker", int(code)) for code in catalogue.code[row] if code} for row in range(catalogue.size)]
     for row in range(catalogue.size):
@@ -460,8 +460,8 @@ def test_values_that_no_old_item_has_say_nothing(tmp_path: Path) -> None:
     assert began == 1
     was, now = (bundle.model.get_submodule("item.id").get_parameter("weight") for bundle in (old, new))
     assert torch.equal(now[4:], was[[0, 0]])
-    mean = (2 * was[1] + 3 * was[2]) / 5  # a trained once, b twice
-    torch.testing.assert_close(now[3], mean + 2 * (was[1] - mean) / (2 + PRIOR))
+    mean = (was[1] + 2 * was[2]) / 3  # a trained once, b twice
+    torch.testing.assert_close(now[3], mean + (was[1] - mean) / (1 + PRIOR))
 
 
 def test_a_model_of_nothing_learned_starts_nobody(encoding: Encoding) -> None:
