@@ -1,6 +1,6 @@
 """What the auxiliary network costs a training step, beside its control of equal width.
 
-    OMP_NUM_THREADS=1 python studies/iacn_speed.py [MODEL ...]      # wide-deep, din and dien by default; prints one JSON object
+    OMP_NUM_THREADS=2 python studies/iacn_speed.py [MODEL ...]      # wide-deep, din and dien by default; prints one JSON object
 
 Made arrays of Amazon-Electronics' shape, 1,024 requests a step, item and category 32 wide each and 32 more of each in the auxiliary
 tables; rounds of both alternate in one run.

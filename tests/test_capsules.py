@@ -448,6 +448,24 @@ def test_merging_makes_as_many_interests_as_a_past_has_tastes(loader: Loader) ->
     assert made(loader, merge=None).capsules.config.merge is None
 
 
+@pytest.mark.parametrize(("keys", "learning", "asked"), [({"merge": 0.99, "merge_learning": 0.01}, 1, 2), ({"merge_learning": 0.01}, 1, 4)])
+def test_another_cosine_while_learning(loader: Loader, keys: dict[str, Any], learning: int, asked: int) -> None:
+    """Of events of two items whose cosine is 0.6."""
+    model, batch = made(loader, first="events", adaptive=False, rectify=False, **keys), some(loader)
+    items = items_of(model, batch)
+    model.capsules.transform.weight.data.copy_(torch.eye(4))
+    items[5], items[6] = torch.tensor([4.0, 0, 0, 0]), torch.tensor([2.4, 3.2, 0, 0])
+    for part in (model.capsules.past.kinds, model.capsules.past.numbers):
+        for parameter in part.parameters():
+            parameter.data.zero_()
+    nothing = torch.zeros(8, 1, dtype=torch.int64)
+    item = batch.row.new_tensor([5, 6] * 4)
+    history = History(item=item, time=nothing[:, 0], action=nothing, number=nothing.float().expand(-1, 2), events=of([8]))
+    user = batch.user.take(torch.tensor([0]))
+    assert int(model.train().capsules(items, user, history)[1].sum()) == learning
+    assert int(model.eval().capsules(items, user, history)[1].sum()) == asked
+
+
 # ------------------------------------------------------------------------------------------------------------- reading out
 
 
