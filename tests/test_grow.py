@@ -22,7 +22,7 @@ from torch import Tensor
 from penchant.bundle import Bundle, load_bundle, save_bundle
 from penchant.config import read
 from penchant.conformance.laws import enlarge
-from penchant.conformance.world import raw_item, tags, write_world
+from penchant.conformance.world import raw_item, write_world
 from penchant.data.encoded import EncodedLog
 from penchant.data.fit import fit_encoding
 from penchant.data.grow import GrowConfig, Grown, grow_encoding
@@ -535,7 +535,6 @@ def continues(run: Run, log: Log, **more: Any) -> RunConfig:
 def test_a_run_goes_on_from_a_bundle(first: Run, log: Log, larger: Log, tmp_path: Path) -> None:
     assert first.growth is None
     until = first.bundle.facts["trained_until"]
-    assert until == larger.events["time"][larger.events["time"] < 1000 * LATER].max() or until < 1000 * LATER
     assert until == log.events["time"][leave_last_out(log).train].max()
     run = fit(continues(first, larger), tmp_path / "run", log=larger)
     assert run.growth is not None
@@ -909,7 +908,6 @@ def test_vectors_of_a_known_item_can_change(tmp_path: Path) -> None:
     after = scorer.score(REQUEST, ["i10", "i11"]).logit
     assert after[0] != before[0]
     assert after[1] == before[1]
-    assert tags(10) == ["tag3", "tag6"]
 
 
 # ---------------------------------------------------------------------------------------------------------- command line

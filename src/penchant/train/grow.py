@@ -244,8 +244,8 @@ def start_of_items(catalogue: Catalogue, weight: Tensor, own: Bools, count: Ints
 
     m is the mean of the old rows, each counted c_i = its training events. Items of which no value is of an old item that trained are left
     out. Why so: studies/new_items.py lets trained models forget items and judges them before a step. UNKNOWN's row ranked such items worse
-    than this; ridge regression on the same values did no better than means, which are simpler; and without the counts both were worse
-    than UNKNOWN's row, for most items are rare, and a rare one's row says that it is.
+    than this; ridge regression on the same values did no better than means, which are simpler; and with every old item counting alike
+    it was worse than UNKNOWN's row.
     """
     slot = _slots(catalogue)[:, 1]
     row, value = values_of(catalogue)
