@@ -113,7 +113,6 @@ MAKE: Mapping[str, Callable[[Encoding], Model]] = {
     **{f"{how} din": long("din", how) for how in LONG},
     **{f"{how} {name}": long(name, how) for how in ("sparse", "chunks") for name in ("dsin", "sasrec", "mind")},
     **{f"{how} {name}": long(name, how) for how in ("eta", "sdim") for name in ("dien", "bst", "mind")},
-    "eta dsin": long("dsin", "eta"),
     "eta alone": long("din", "eta", recent=0),
     "linear alone": long("din", "linear", recent=0),
     "chunks of sessions": long("din", "chunks", by="session"),
@@ -149,7 +148,6 @@ SLOW = [  # what stands around many models, beyond the first few
         "sdim mind",
         "eta bst",
         "eta mind",
-        "eta dsin",
         "sample din",
         "linear alone",
     )

@@ -436,6 +436,9 @@ def test_what_is_refused(loader: Loader) -> None:
     )
     assert said("din", {"name": "sim-hard", "category": "makr"}) == "long.category is 'makr'; one of maker was wanted."
     assert "long.bits is 10; a multiple of long.width, 3, was wanted" in said("din", {"name": "sdim", "bits": 10})
+    assert said("dsin", {"name": "sdim"}) == (
+        "long: DSIN reads sessions, and all that a candidate finds is one; one of recent, sample, sparse, chunks, low-rank can be put around it."
+    )
     assert said("din", {}) == f"run: long.name is None; one of {', '.join(LONG)} was wanted."
     with pytest.raises(UnknownNameError, match=r"'etta' is not a way with long pasts: there are recent, .*Did you mean 'eta'"):
         build(encoding, "din", {}, None, None, {"name": "etta"})

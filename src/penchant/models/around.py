@@ -58,6 +58,10 @@ class Around(Model):
         return self.model.latest
 
     @property
+    def by_session(self) -> bool:  # type: ignore[override]
+        return self.model.by_session
+
+    @property
     def wants(self) -> Wants:
         return self.model.wants
 

@@ -84,6 +84,7 @@ class DSIN(Model):
     """
 
     Config = DSINConfig
+    by_session = True
 
     def __init__(self, encoding: Encoding, item: ItemEncoder, config: DSINConfig = DSINConfig()) -> None:
         super().__init__(encoding, item, config)

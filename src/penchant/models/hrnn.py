@@ -64,6 +64,7 @@ class HRNN(Model):
     """
 
     Config = HRNNConfig
+    by_session = True
 
     def __init__(self, encoding: Encoding, item: ItemEncoder, config: HRNNConfig = HRNNConfig()) -> None:
         super().__init__(encoding, item, config)

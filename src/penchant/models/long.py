@@ -274,18 +274,19 @@ class SearchConfig(LongConfig):
 class Searched(Long):
     """A past of which each candidate takes what it asks for: the model within reads as many short pasts as there are candidates.
 
-    What is kept of a past are the vectors of its events, and what they are searched by. All that is found is one session.
+    What is kept of a past are the vectors of its events, and what they are searched by.
     """
 
     Config: ClassVar[type[Config]] = SearchConfig
 
     def __init__(self, encoding: Encoding, item: ItemEncoder, config: LongConfig, make: Make) -> None:
         super().__init__(encoding, item, config, make)
-        if self.model.wants.candidates:
-            raise ConfigError(
-                f"long: {type(self.model).__name__} compares the candidates of a request, and here each has a past of its own; "
-                f"one of {', '.join(sorted(ONCE))} can be put around it."
-            )
+        reasons = {
+            "compares the candidates of a request, and here each has a past of its own": self.model.wants.candidates,
+            "reads sessions, and all that a candidate finds is one": self.model.by_session,
+        }
+        if why := [reason for reason, holds in reasons.items() if holds]:
+            raise ConfigError(f"long: {type(self.model).__name__} {why[0]}; one of {', '.join(ONCE)} can be put around it.")
 
     def read(self, items: Tensor, user: User, history: History) -> Memory:
         vector = items.index_select(0, history.item)

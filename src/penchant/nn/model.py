@@ -39,6 +39,7 @@ class Model(nn.Module):
     Item: ClassVar[ItemConfig] = ItemConfig()  # the item encoder that a model is given unless a run says otherwise
     Loss: ClassVar[Mapping[str, Any]] = {"name": "bce"}  # and the loss of its candidates
     latest: ClassVar[int | None] = None  # and examples a person: 1 of a model that learns from every event of a past at once
+    by_session: ClassVar[bool] = False  # whether it reads a past session by session
     item: ItemEncoder
 
     def __init__(self, encoding: Encoding, item: ItemEncoder, config: Any = None) -> None:
