@@ -20,10 +20,12 @@ from penchant.conformance.laws import Subject, enlarge
 from penchant.data.load import Loader
 from penchant.errors import ConfigError, UnknownNameError
 from penchant.models import LONG, MODELS, apart, build, label
-from penchant.models.long import _lot
+from penchant.models.din import DIN
+from penchant.models.long import ETA, _lot
 from penchant.nn.hashing import Buckets, Planes
-from penchant.nn.item import ItemConfig
+from penchant.nn.item import ItemConfig, item_encoder
 from penchant.nn.linear import recalled, remembered
+from penchant.nn.model import Wants
 
 PASTS = [4, 0, 7, 2, 1, 10, 3]
 OWN: dict[str, dict[str, Any]] = {
@@ -423,6 +425,14 @@ def test_names_of_what_stands_around() -> None:
         apart("din+etta")
 
 
+class Comparing(DIN):
+    """A model whose own loss compares candidates."""
+
+    @property
+    def wants(self) -> Wants:
+        return Wants(candidates=True)
+
+
 def test_what_is_refused(loader: Loader) -> None:
     encoding = loader.data.encoding
 
@@ -436,9 +446,11 @@ def test_what_is_refused(loader: Loader) -> None:
     )
     assert said("din", {"name": "sim-hard", "category": "makr"}) == "long.category is 'makr'; one of maker was wanted."
     assert "long.bits is 10; a multiple of long.width, 3, was wanted" in said("din", {"name": "sdim", "bits": 10})
-    assert said("dsin", {"name": "sdim"}) == (
-        "long: DSIN reads sessions, and all that a candidate finds is one; one of recent, sample, sparse, chunks, low-rank can be put around it."
-    )
+    one = "one of recent, sample, sparse, chunks, low-rank can be put around it."
+    assert said("dsin", {"name": "sdim"}) == f"long: DSIN reads sessions, and all that a candidate finds is one; {one}"
+    with pytest.raises(ConfigError) as caught:
+        ETA(encoding, item_encoder(encoding, ItemConfig(dim=4)), ETA.Config(), Comparing)
+    assert str(caught.value) == f"long: Comparing compares the candidates of a request, and here each has a past of its own; {one}"
     assert said("din", {}) == f"run: long.name is None; one of {', '.join(LONG)} was wanted."
     with pytest.raises(UnknownNameError, match=r"'etta' is not a way with long pasts: there are recent, .*Did you mean 'eta'"):
         build(encoding, "din", {}, None, None, {"name": "etta"})
