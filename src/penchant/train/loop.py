@@ -39,7 +39,7 @@ from penchant.errors import ConfigError, DataError, ExistsError, TrainingError
 from penchant.evaluate.judge import judge, refuse_unjudgeable
 from penchant.evaluate.judged import Judged, better
 from penchant.files import disk_errors
-from penchant.models import MODELS, build, checked, checked_auxiliary, checked_long, label
+from penchant.models import MODELS, build, checked, checked_auxiliary, checked_long, find, label
 from penchant.nn.item import ItemConfig
 from penchant.nn.model import Model
 from penchant.train import checkpoint
@@ -95,56 +95,18 @@ def fit(config: RunConfig, out: Path | str, *, log: Log | None = None, report: R
     and TrainingError when the loss stops being a number.
     """
     out, begun = Path(out), time.perf_counter()
-    origin = None
-    if config.grow is not None:
-        origin = load_bundle(config.grow.bundle)
+    origin = None if config.grow is None else load_bundle(config.grow.bundle)
+    if config.grow is not None and origin is not None:
         config = continued(config, origin, config.grow.bundle)
-    name, own = _name_and_keys(config)
-    kind, _ = checked(name, own, where="run")  # all that can be refused before the Log is read
-    if config.auxiliary is not None:
-        checked_auxiliary(config.auxiliary, where="run")
-    if config.long is not None:
-        checked_long(config.long, where="run")
-    judging = config.judging()
+    judging, loss = _settled(config)
     config = judging.named(config)
-    loss = read_loss(config.loss, where="run")
     if out.exists():
         raise ExistsError(f"{out}: this exists already; remove it, or train into another folder.")
-    log = log or open_log(config.log)
-    impressions = log.schema.events.impressions is not None
-    refuse(loss, negatives=config.data.negatives, impressions=impressions)
-    schema = log.schema if config.sessions is None else log.schema.with_sessions(config.sessions, where="run")
-    split = split_of(log, judging.split)
-    denoised = denoise(log, split.train, config.data.noise)
-    learned = replace(split, train=denoised.train)  # what judges is the split's own, whatever is learned from
-    encoding, since, grown = _encoding(config, log, learned, origin)
-    encoding = replace(encoding, schema=schema)
-    torch.manual_seed(config.seed)
-    item = item_config(config, kind)
-    model = build(encoding, name, own, item, config.auxiliary, config.long, where="run")
-    refuse_for(model, label(name, config.auxiliary, config.long), loss, config.data, impressions=impressions)
-    _start(model, encoding, config.start)
-    started = 0 if origin is None else carry_over(model, encoding, origin)
-    embeddings = None if config.embeddings is None else take_embeddings(model, encoding, config.embeddings)
-    data = EncodedLog(log, encoding, split.hidden)
-    refuse_unjudgeable(data, split, judging.protocol)
-    lender = fit_lender(data, learned.train, config.cold, config.seed)
-    loop = _Loop(
-        config=config,
-        judging=judging,
-        out=out,
-        model=model,
-        loss=loss,
-        data=data,
-        split=split,
-        denoised=denoised,
-        lender=lender,
-        since=since,
-        report=report,
-    )
-    refuse_uncalibratable(config, model, loop.loss, loop.loader, learned)
-    growth = None if origin is None else _growth(origin, loop.loader, learned, since, grown, started)
-    taken = {name: said for name, said in (("growth", growth), ("embeddings", embeddings)) if said is not None}
+    ground = _prepared(config, judging, loss, log or open_log(config.log), origin)
+    loop = _Loop(ground, out, report)
+    refuse_uncalibratable(config, ground.model, loop.loss, loop.loader, ground.learned)
+    growth = None if origin is None else _growth(origin, loop.loader, ground)
+    taken = {name: said for name, said in (("growth", growth), ("embeddings", ground.embeddings)) if said is not None}
     try:
         with disk_errors(out, what="run"):
             (out / "checkpoints").mkdir(parents=True)
@@ -156,42 +118,122 @@ def fit(config: RunConfig, out: Path | str, *, log: Log | None = None, report: R
         if loop.best is None:  # nothing to keep, and the next try needs the place
             shutil.rmtree(out, ignore_errors=True)
         raise
-    bundle = Bundle(
-        name=name,
-        model=model.eval(),
-        encoding=encoding,
-        config=own,
-        item=item,
-        auxiliary=config.auxiliary,
-        long=config.long,
-        past=config.data.past,
-        tie=judging.protocol.tie,
-        lender=lender,
-        facts={**_facts(config, log, split, denoised, best), **taken},
-    )
-    try:
-        bundle = replace(bundle, calibration=calibrate(config, model, loop.loss, loop.loader, learned, lender))
-    except DataError as fault:
-        save_bundle(bundle, out / "bundle")  # what was learned is not lost with it
-        raise DataError(f"{fault} The bundle is saved, and not calibrated.") from fault
-    save_bundle(bundle, out / "bundle")
+    bundle = _saved(ground, loop, out / "bundle", {**_facts(ground, best), **taken})
     diagnosis = diagnose(loop.patient(best, judged, time.perf_counter() - begun))
     with disk_errors(out, what="run"):
         (out / "diagnosis.json").write_text(json.dumps([asdict(finding) for finding in diagnosis], indent=1) + "\n", encoding="utf-8")
-    seconds = time.perf_counter() - begun
     return Run(
         folder=out,
         bundle=bundle,
-        model=model,
-        data=loop.data,
-        split=split,
+        model=ground.model,
+        data=ground.data,
+        split=ground.split,
         best=best,
         diagnosis=diagnosis,
-        noise=denoised.facts,
-        seconds=seconds,
+        noise=ground.denoised.facts,
+        seconds=time.perf_counter() - begun,
         growth=growth,
+        embeddings=ground.embeddings,
+    )
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class _Ground:
+    """All that a run stands on before its first step."""
+
+    config: RunConfig
+    judging: Judging
+    loss: Loss
+    name: str  # of the model
+    own: dict[str, Any]  # its keys
+    item: ItemConfig
+    model: Model
+    data: EncodedLog
+    split: Split
+    learned: Split  # with the training events that are learned from: what judges is the split's own
+    denoised: Denoised
+    lender: Lender | None
+    since: int | None  # unix milliseconds from which on events are examples; None: all
+    grown: Mapping[str, Grown]
+    started: int  # new items that start from their attributes
+    embeddings: Mapping[str, Any] | None
+
+
+def _settled(config: RunConfig) -> tuple[Judging, Loss]:
+    """How the run is judged, and its loss; all that can be refused before the Log is read is refused here."""
+    checked(*_name_and_keys(config), where="run")
+    if config.auxiliary is not None:
+        checked_auxiliary(config.auxiliary, where="run")
+    if config.long is not None:
+        checked_long(config.long, where="run")
+    judging = config.judging()
+    return judging, read_loss(judging.named(config).loss, where="run")
+
+
+def _prepared(config: RunConfig, judging: Judging, loss: Loss, log: Log, origin: Bundle | None) -> _Ground:
+    """The Log split, cleaned and encoded, and the model that begins on it."""
+    name, own = _name_and_keys(config)
+    impressions = log.schema.events.impressions is not None
+    refuse(loss, negatives=config.data.negatives, impressions=impressions)
+    schema = log.schema if config.sessions is None else log.schema.with_sessions(config.sessions, where="run")
+    split = split_of(log, judging.split)
+    denoised = denoise(log, split.train, config.data.noise)
+    learned = replace(split, train=denoised.train)
+    encoding, since, grown = _encoding(config, log, learned, origin)
+    encoding = replace(encoding, schema=schema)
+    torch.manual_seed(config.seed)
+    item = item_config(config, find(name))
+    model = build(encoding, name, own, item, config.auxiliary, config.long, where="run")
+    refuse_for(model, label(name, config.auxiliary, config.long), loss, config.data, impressions=impressions)
+    _start(model, encoding, config.start)
+    started = 0 if origin is None else carry_over(model, encoding, origin)
+    embeddings = None if config.embeddings is None else take_embeddings(model, encoding, config.embeddings)
+    data = EncodedLog(log, encoding, split.hidden)
+    refuse_unjudgeable(data, split, judging.protocol)
+    return _Ground(
+        config=config,
+        judging=judging,
+        loss=loss,
+        name=name,
+        own=own,
+        item=item,
+        model=model,
+        data=data,
+        split=split,
+        learned=learned,
+        denoised=denoised,
+        lender=fit_lender(data, learned.train, config.cold, config.seed),
+        since=since,
+        grown=grown,
+        started=started,
         embeddings=embeddings,
     )
+
+
+def _saved(ground: _Ground, loop: _Loop, folder: Path, facts: Mapping[str, Any]) -> Bundle:
+    """The bundle of the weights that the loop has left in the model, calibrated where that is asked for, and written down."""
+    config = ground.config
+    bundle = Bundle(
+        name=ground.name,
+        model=ground.model.eval(),
+        encoding=ground.data.encoding,
+        config=ground.own,
+        item=ground.item,
+        auxiliary=config.auxiliary,
+        long=config.long,
+        past=config.data.past,
+        tie=ground.judging.protocol.tie,
+        lender=ground.lender,
+        facts=facts,
+    )
+    try:
+        calibration = calibrate(config, ground.model, loop.loss, loop.loader, ground.learned, ground.lender)
+    except DataError as fault:
+        save_bundle(bundle, folder)  # what was learned is not lost with it
+        raise DataError(f"{fault} The bundle is saved, and not calibrated.") from fault
+    bundle = replace(bundle, calibration=calibration)
+    save_bundle(bundle, folder)
+    return bundle
 
 
 def _encoding(config: RunConfig, log: Log, split: Split, origin: Bundle | None) -> tuple[Encoding, int | None, Mapping[str, Grown]]:
@@ -203,17 +245,17 @@ def _encoding(config: RunConfig, log: Log, split: Split, origin: Bundle | None) 
     return encoding, since, grown
 
 
-def _growth(origin: Bundle, loader: Loader, split: Split, since: int | None, grown: Mapping[str, Grown], started: int) -> dict[str, Any]:
+def _growth(origin: Bundle, loader: Loader, ground: _Ground) -> dict[str, Any]:
     """What growth.json says."""
-    log, catalogue = loader.data.log, loader.data.encoding.catalogue
+    log, since = loader.data.log, ground.since
     return {
         "from": origin.label,
         "since": since,  # unix milliseconds
         "examples": len(loader.position),
-        "earlier": int((np.asarray(log.events["time"])[split.train] < (since or 0)).sum()),  # training events that stand in pasts alone
-        "ids": {name: asdict(one) for name, one in grown.items()},
-        "from_attributes": started,
-        "tail": catalogue.tail,
+        "earlier": int((np.asarray(log.events["time"])[ground.learned.train] < (since or 0)).sum()),  # that stand in pasts alone
+        "ids": {name: asdict(one) for name, one in ground.grown.items()},
+        "from_attributes": ground.started,
+        "tail": loader.data.encoding.catalogue.tail,
     }
 
 
@@ -231,38 +273,25 @@ def _start(model: Model, encoding: Encoding, folders: Sequence[str]) -> None:
 class _Loop:
     """One run's moving parts."""
 
-    def __init__(
-        self,
-        *,
-        config: RunConfig,
-        judging: Judging,
-        out: Path,
-        model: Model,
-        loss: Loss,
-        data: EncodedLog,
-        split: Split,
-        denoised: Denoised,
-        lender: Lender | None,
-        since: int | None,
-        report: Report | None,
-    ) -> None:
-        self.config, self.judging, self.out, self.report = config, judging, out, report
-        self.model, self.data, self.split, self.lender = model, data, split, lender
+    def __init__(self, ground: _Ground, out: Path, report: Report | None) -> None:
+        config, model, data = ground.config, ground.model, ground.data
+        self.config, self.judging, self.out, self.report = config, ground.judging, out, report
+        self.model, self.data, self.split, self.lender = model, data, ground.split, ground.lender
         wants = model.wants
         self.loader = Loader.for_training(
             data,
-            split.train,
+            ground.split.train,
             config.data,
             config.seed,
-            tie=judging.protocol.tie,
+            tie=ground.judging.protocol.tie,
             others=wants.others,
             further=wants.further,
             catalogue=wants.catalogue,
-            since=since,
-            denoised=denoised,
+            since=ground.since,
+            denoised=ground.denoised,
         )
         self.steps = self.loader.steps(config.train.batch_size)
-        self.loss = loss.sized(items=int(data.encoding.catalogue.known.sum()), negatives=config.data.negatives)
+        self.loss = ground.loss.sized(items=int(data.encoding.catalogue.known.sum()), negatives=config.data.negatives)
         rate = config.train.rate
         self.learns = any(parameter.requires_grad for parameter in model.parameters())
         aware = config.train.mini_batch_aware
@@ -420,7 +449,8 @@ def _name_and_keys(config: RunConfig) -> tuple[str, dict[str, Any]]:
     return name, own
 
 
-def _facts(config: RunConfig, log: Log, split: Split, denoised: Denoised, best: dict[str, Any]) -> dict[str, Any]:
+def _facts(ground: _Ground, best: dict[str, Any]) -> dict[str, Any]:
+    config, log, denoised = ground.config, ground.data.log, ground.denoised
     return {
         "log": str(Path(config.log).resolve()),
         "log_version": log.version,
@@ -429,7 +459,7 @@ def _facts(config: RunConfig, log: Log, split: Split, denoised: Denoised, best: 
         "train_events": len(denoised.train),
         "trained_until": int(np.asarray(log.events["time"])[denoised.train].max()),  # unix milliseconds
         **({"noise": dict(denoised.facts)} if denoised.facts else {}),
-        "split": split.name,
+        "split": ground.split.name,
         "seed": config.seed,
         "valid": {"protocol": config.protocol, **best},
         "run": config.model_dump(mode="json", exclude_none=True),
