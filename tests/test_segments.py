@@ -87,6 +87,14 @@ def test_pool(length: list[int], columns: int) -> None:
     assert_close(s.pool(value, weight), loop)
 
 
+def test_the_host_s_copy_is_taken_without_asking_the_device() -> None:
+    """A tensor on the meta device has no values that could be copied back."""
+    away = of([2, 0, 3]).to("meta")
+    assert away.start.is_meta
+    assert away.to("cpu").start.tolist() == [0, 2, 2, 5]
+    assert away.to("cpu").row.tolist() == [0, 0, 2, 2, 2]
+
+
 @given(lengths, st.sampled_from([1, 4]))
 def test_unpool(length: list[int], columns: int) -> None:
     s = of(length)

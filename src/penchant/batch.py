@@ -51,7 +51,9 @@ class Segments:
         return Segments.of((self.sizes + extra).repeat_interleave(copies), self.start.device)
 
     def to(self, device: Device) -> Segments:
-        return replace(self, start=self.start.to(device, non_blocking=True), host=self._host)
+        """On another device; in host memory there is a copy already, which nothing waits for."""
+        host = self._host
+        return replace(self, start=host if torch.device(device).type == "cpu" else self.start.to(device, non_blocking=True), host=host)
 
     @property
     def owners(self) -> int:
@@ -200,7 +202,7 @@ class Segments:
         return {}
 
     def _grouped(self, within: int) -> list[tuple[Tensor, Segments]]:
-        host = Segments(start=self._host, total=self.total, host=self._host)
+        host = self.to("cpu")
         size, device, found, most = self.sizes, self.start.device, [], 1
         while most < within * self.longest:
             owner = ((size > most // within) & (size <= most)).nonzero().squeeze(-1)
@@ -228,7 +230,7 @@ class Segments:
     @cached_property
     def _steps(self) -> tuple[Tensor, Tensor, Tensor]:
         """Step-major order [N], owners still going at each step [longest], each owner's rank by length [R]. Made on the host."""
-        host = Segments(start=self._host, total=self.total, host=self._host)
+        host = self.to("cpu")
         rank = torch.argsort(torch.argsort(self.sizes, descending=True, stable=True))
         order = torch.argsort(host.position * max(self.owners, 1) + rank[host.row])
         device = self.start.device
