@@ -224,9 +224,6 @@ def found(model: Any, batch: Batch) -> list[list[int]]:
     """The places that each candidate of each request found in its past."""
     items = model.item(batch.row, batch.known)
     memory = model.read(items, batch.user, batch.history)
-    if "category" in memory.each:
-        memory = replace(memory, whole={**memory.whole, "asked": items[:, -1][batch.item]})
-        items = items[:, :-1]
     index, kept = model.find(items[batch.item], memory)
     start = batch.history.events.start.repeat_interleave(batch.item.shape[1])
     return [(part - first).tolist() for part, first in zip(parts(kept, index), start, strict=False)]

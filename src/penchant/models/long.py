@@ -44,6 +44,7 @@ from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any, ClassVar, Literal
 
+import numpy as np
 import torch
 from pydantic import Field as Limits
 from pydantic import model_validator
@@ -52,7 +53,7 @@ from torch.nn import functional as F
 
 from penchant.batch import Batch, History, Memory, Output, Segments, Shown, User
 from penchant.config import Config
-from penchant.encoding import Encoding
+from penchant.encoding import GOLDEN, Encoding, mix
 from penchant.errors import ConfigError
 from penchant.models.around import Around, Make
 from penchant.nn.hashing import Buckets, Planes
@@ -60,6 +61,8 @@ from penchant.nn.item import ItemEncoder, Labelled
 from penchant.nn.linear import recalled, remembered
 from penchant.nn.loss import labels, mean
 from penchant.nn.mlp import MLP
+
+FACTS = ("time", "action", "number")  # of an event, beside its item
 
 
 class LongConfig(Config):
@@ -169,7 +172,7 @@ class Sample(Recent):
     def places(self, events: Segments) -> tuple[Tensor, Segments]:
         index, older = events.to("cpu").older(self.config.recent)
         best, kept = older.top(_lot(older.position)[:, None], self.config.most)
-        return _merged(events, index[best], kept, self.config.recent)
+        return _with_newest(events, index[best], kept, self.config.recent)
 
 
 class SparseConfig(LongConfig):
@@ -189,7 +192,7 @@ class Sparse(Recent):
         size = ((host.sizes - self.config.recent).clamp(min=0) + stride - 1) // stride
         kept = Segments.of(size.clamp(max=self.config.most))
         index = host.start[:-1][kept.row] + ((size - kept.sizes)[kept.row] + kept.position) * stride
-        return _merged(events, index, kept, self.config.recent)
+        return _with_newest(events, index, kept, self.config.recent)
 
 
 class ChunksConfig(LongConfig):
@@ -265,19 +268,11 @@ class LowRank(Once):
 # --------------------------------------------------------------------------------------------------------------- searched
 
 
-class SearchConfig(LongConfig):
-    """How many events a candidate takes."""
+class Alone(Long):
+    """A past that is another one for each candidate: the model within reads as many short pasts as there are candidates.
 
-    nearest: int = Limits(50, ge=1)  # of the older
-
-
-class Searched(Long):
-    """A past of which each candidate takes what it asks for: the model within reads as many short pasts as there are candidates.
-
-    What is kept of a past are the vectors of its events, and what they are searched by.
+    What is kept of a past are the vectors of its events, and what else a candidate asks of them.
     """
-
-    Config: ClassVar[type[Config]] = SearchConfig
 
     def __init__(self, encoding: Encoding, item: ItemEncoder, config: LongConfig, make: Make) -> None:
         super().__init__(encoding, item, config, make)
@@ -288,61 +283,36 @@ class Searched(Long):
         if why := [reason for reason, holds in reasons.items() if holds]:
             raise ConfigError(f"long: {type(self.model).__name__} {why[0]}; one of {', '.join(ONCE)} can be put around it.")
 
+    @property
+    def most(self) -> int:
+        """Events that a candidate sees."""
+        raise TypeError(f"{type(self).__name__} has no most")
+
     def read(self, items: Tensor, user: User, history: History) -> Memory:
-        vector = items.index_select(0, history.item)
-        each = {"vector": vector, "time": history.time, "action": history.action, "number": history.number}
-        return Memory(segments=history.events, each={**each, **self.keys(vector)}, whole={"code": user.code, "profile": user.number})
+        each = {"vector": items.index_select(0, history.item)} | {name: getattr(history, name) for name in FACTS}
+        return Memory(segments=history.events, each=each, whole={"code": user.code, "profile": user.number})
 
-    def keys(self, vector: Tensor) -> Mapping[str, Tensor]:
-        """What the events [E, *] are searched by."""
-        return {}
+    def past(self, items: Tensor, memory: Memory, index: Tensor, events: Segments, of: History | None) -> tuple[Tensor, History]:
+        """Items with the events at these places of a memory after them, int64 [P] of R * C owners, and these events as pasts.
 
-    def find(self, item: Tensor, memory: Memory) -> tuple[Tensor, Segments]:
-        """Candidates [R, C, *] -> events int64 [P] of R * C owners, in their order."""
-        raise TypeError(f"{type(self).__name__} has no find(item, memory)")
-
-    def score(self, items: Tensor, memory: Memory, batch: Batch, *, explain: bool = False) -> Output:
-        found, pasts = self.find(items[batch.item], memory)
-        kept = {name: memory.each[name].index_select(0, found) for name in ("vector", "time", "action", "number")}
-        place = len(items) + torch.arange(pasts.total, device=items.device)
-        short = History(item=place, time=kept["time"], action=kept["action"], number=kept["number"], events=pasts)
-        if self.training:
-            past = batch.history
-            other, chosen = (None if one is None else one.index_select(0, found) for one in (past.other, past.chosen))
-            short = replace(short, other=other, chosen=chosen)
-        output = self.each(torch.cat([items, kept["vector"]]), short, memory, batch, explain=explain)
-        if not explain:
-            return output
-        owner = pasts.row % batch.item.shape[1]
-
-        def laid(said: Tensor | None) -> Tensor | None:
-            if said is None:
-                return None
-            whole = said.new_zeros(memory.segments.total * batch.item.shape[1], *said.shape[2:])
-            place = found * batch.item.shape[1] + owner
-            return whole.index_copy(0, place, said[:, 0]).view(memory.segments.total, batch.item.shape[1], *said.shape[2:])
-
-        return replace(output, attention=laid(output.attention), head=laid(output.head))
+        of: the events of the memory, in training, for losses that ask what else is known of them.
+        """
+        vector = torch.cat([items, memory.each["vector"].index_select(0, index)])
+        place = len(items) + torch.arange(len(index), device=items.device)
+        short = History(item=place, events=events, **{name: memory.each[name].index_select(0, index) for name in FACTS})
+        if of is None:
+            return vector, short
+        other, chosen = (None if one is None else one.index_select(0, index) for one in (of.other, of.chosen))
+        return vector, replace(short, other=other, chosen=chosen)
 
     def each(self, items: Tensor, short: History, memory: Memory, batch: Batch, *, explain: bool) -> Output:
         """What the model within says of each candidate with a past of its own."""
         shape = batch.item.shape
         row = torch.arange(shape[0], device=items.device).repeat_interleave(shape[1])
         user = User(code=memory.whole["code"].index_select(0, row), number=memory.whole["profile"].index_select(0, row))
-        alone = apart(batch, short, user, row)
-        output = self.model.score(items, self.model.read(items, user, short), alone, explain=explain)
+        output = self.model.score(items, self.model.read(items, user, short), one_by_one(batch, short, user, row), explain=explain)
         interest = None if output.interest is None else output.interest.view(*shape, -1)
         return replace(output, logit=output.logit.view(shape), interest=interest, member=None, session=None)
-
-    def newest(self, events: Segments) -> Tensor:
-        """bool [E], which events are among the latest, that every candidate sees."""
-        newest: Tensor = events.spread(events.length) - events.position <= self.config.recent
-        return newest
-
-    @property
-    def most(self) -> int:
-        """Events that a candidate sees."""
-        return int(self.config.nearest) + int(self.config.recent)
 
     @property
     def pair_bytes(self) -> int:
@@ -353,7 +323,7 @@ class Searched(Long):
         return self.model.candidate_bytes + self.most * (self.model.pair_bytes + 12 * self.dim)
 
 
-def apart(batch: Batch, history: History, user: User, row: Tensor) -> Batch:
+def one_by_one(batch: Batch, history: History, user: User, row: Tensor) -> Batch:
     """Each candidate of R requests as a request of its own; row: int64 [R * C], whose each is."""
 
     def single(value: Tensor | None) -> Tensor | None:
@@ -380,6 +350,60 @@ def apart(batch: Batch, history: History, user: User, row: Tensor) -> Batch:
     )
 
 
+class SearchConfig(LongConfig):
+    """How many events a candidate takes."""
+
+    nearest: int = Limits(50, ge=1)  # of the older
+
+
+class Searched(Alone):
+    """A past of which each candidate takes the events that it asks for, and the latest."""
+
+    Config: ClassVar[type[Config]] = SearchConfig
+
+    def keys(self, past: Tensor) -> Mapping[str, Tensor]:
+        """What the events [E, *], each as its item is encoded, are searched by."""
+        raise TypeError(f"{type(self).__name__} has no keys(past)")
+
+    def find(self, item: Tensor, memory: Memory) -> tuple[Tensor, Segments]:
+        """Candidates [R, C, *], as they are encoded -> events int64 [P] of R * C owners, in their order."""
+        raise TypeError(f"{type(self).__name__} has no find(item, memory)")
+
+    def within(self, items: Tensor) -> Tensor:
+        """Items [M, *] as the model within reads them."""
+        return items
+
+    def read(self, items: Tensor, user: User, history: History) -> Memory:
+        memory = super().read(self.within(items), user, history)
+        return replace(memory, each={**memory.each, **self.keys(items.index_select(0, history.item))})
+
+    def score(self, items: Tensor, memory: Memory, batch: Batch, *, explain: bool = False) -> Output:
+        index, pasts = self.find(items[batch.item], memory)
+        whole, short = self.past(self.within(items), memory, index, pasts, batch.history if self.training else None)
+        output = self.each(whole, short, memory, batch, explain=explain)
+        if not explain:
+            return output
+        events, candidates = memory.segments.total, batch.item.shape[1]
+        place = index * candidates + pasts.row % candidates
+
+        def laid(said: Tensor | None) -> Tensor | None:
+            if said is None:
+                return None
+            every = said.new_zeros(events * candidates, *said.shape[2:]).index_copy(0, place, said[:, 0])
+            return every.view(events, candidates, *said.shape[2:])
+
+        return replace(output, attention=laid(output.attention), head=laid(output.head))
+
+    def always(self, events: Segments) -> Tensor:
+        """bool [E, 1], which events every candidate sees."""
+        seen: Tensor = events.spread(events.length) - events.position <= self.config.recent
+        return seen[:, None]
+
+    @property
+    def most(self) -> int:
+        return int(self.config.nearest) + int(self.config.recent)
+
+
 class HardConfig(SearchConfig):
     """Which category is searched by."""
 
@@ -404,19 +428,16 @@ class SIMHard(Searched):
     def item(self) -> ItemEncoder:  # type: ignore[override]
         return self.labelled
 
-    def read(self, items: Tensor, user: User, history: History) -> Memory:
-        memory = super().read(items[:, :-1], user, history)
-        return replace(memory, each={**memory.each, "category": items[:, -1].index_select(0, history.item)})
+    def within(self, items: Tensor) -> Tensor:
+        return items[:, :-1]
 
-    def score(self, items: Tensor, memory: Memory, batch: Batch, *, explain: bool = False) -> Output:
-        memory = replace(memory, whole={**memory.whole, "asked": items[:, -1][batch.item]})
-        return super().score(items[:, :-1], memory, batch, explain=explain)
+    def keys(self, past: Tensor) -> Mapping[str, Tensor]:
+        return {"category": past[:, -1]}
 
     def find(self, item: Tensor, memory: Memory) -> tuple[Tensor, Segments]:
-        events = memory.segments
-        asked, mine = events.spread(memory.whole["asked"]), memory.each["category"][:, None]  # [E, C], [E, 1]
-        alike = ((asked == mine) & (mine > 0)).float()
-        return events.top(alike.masked_fill(self.newest(events)[:, None], 2.0), self.most, within=2)
+        events, mine = memory.segments, memory.each["category"][:, None]
+        alike = ((events.spread(item[..., -1]) == mine) & (mine > 0)).float()  # [E, C]
+        return events.top(alike.masked_fill(self.always(events), 2.0), self.most, within=2)
 
 
 class SoftConfig(SearchConfig):
@@ -440,14 +461,14 @@ class SIMSoft(Searched):
         self.of_item, self.of_event = (nn.Linear(self.dim, config.width, bias=False) for _ in range(2))
         self.head = MLP(2 * self.dim, config.head, 1, "prelu")
 
-    def keys(self, vector: Tensor) -> Mapping[str, Tensor]:
-        return {"key": self.of_event(vector[:, : self.dim])}
+    def keys(self, past: Tensor) -> Mapping[str, Tensor]:
+        return {"key": self.of_event(past[:, : self.dim])}
 
     def find(self, item: Tensor, memory: Memory) -> tuple[Tensor, Segments]:
         with torch.no_grad():
             events = memory.segments
             score = self.relevance(item, memory).float()
-            return events.top(score.masked_fill(self.newest(events)[:, None], torch.inf), self.most)
+            return events.top(score.masked_fill(self.always(events), torch.inf), self.most)
 
     def relevance(self, item: Tensor, memory: Memory) -> Tensor:
         """r [E, C]."""
@@ -456,7 +477,7 @@ class SIMSoft(Searched):
 
     def score(self, items: Tensor, memory: Memory, batch: Batch, *, explain: bool = False) -> Output:
         output = super().score(items, memory, batch, explain=explain)
-        if not self.training or batch.label is None:
+        if not self.training:
             return output
         item = items[batch.item]
         vector = memory.each["vector"][:, : self.dim]
@@ -485,25 +506,23 @@ class ETA(Searched):
         super().__init__(encoding, item, config, make)
         self.planes = Planes(self.dim, config.bits or 2 * self.dim)
 
-    def keys(self, vector: Tensor) -> Mapping[str, Tensor]:
-        return {"hash": self.planes(vector[:, : self.dim])}
+    def keys(self, past: Tensor) -> Mapping[str, Tensor]:
+        return {"hash": self.planes(past[:, : self.dim])}
 
     def find(self, item: Tensor, memory: Memory) -> tuple[Tensor, Segments]:
         events, bits = memory.segments, self.planes.plane.shape[1]
         alike = events.dot(memory.each["hash"].float(), self.planes(item[..., : self.dim]).float())  # bits less twice the distance
-        return events.top(alike.masked_fill_(self.newest(events)[:, None], bits + 1.0), self.most, within=bits + 1)
+        return events.top(alike.masked_fill_(self.always(events), bits + 1.0), self.most, within=bits + 1)
 
 
 # ----------------------------------------------------------------------------------------------------------------- pooled
 
 
-class Pooled(Searched):
+class Pooled(Alone):
     """A past of which each candidate takes one vector in the place of the older events: what is kept does not grow with the past.
 
     A place for that vector stands before the latest events, of whoever has older ones. What is said of it is not said of events.
     """
-
-    Config: ClassVar[type[Config]] = LongConfig
 
     def pooled(self, vector: Tensor, events: Segments) -> Tensor:
         """The older events [N, D] of R people -> what is kept of them [R, *]."""
@@ -534,23 +553,13 @@ class Pooled(Searched):
         item, candidates, host = items[batch.item], batch.item.shape[1], memory.segments.to("cpu")
         vector = self.taken(item[..., : self.dim], memory.whole["pooled"]).flatten(0, 1)  # [R * C, D]
         pasts = host.each(candidates)
-        copied = (host.start[:-1].repeat_interleave(candidates)[pasts.row] + pasts.position).to(items.device, non_blocking=True)
+        index = host.start[:-1].repeat_interleave(candidates)[pasts.row] + pasts.position
         has = Segments.of((host.sizes > self.config.recent).long().repeat_interleave(candidates)).row  # whose first is of the older
-        first, mine = (place.to(items.device, non_blocking=True) for place in (pasts.start[:-1][has], has))
-        kept = {name: memory.each[name].index_select(0, copied) for name in ("vector", "time", "action", "number")}
-        filled = F.pad(vector.index_select(0, mine), (0, items.shape[1] - self.dim)).to(items.dtype)
-        short = History(
-            item=len(items) + torch.arange(pasts.total, device=items.device),
-            time=kept["time"],
-            action=kept["action"],
-            number=kept["number"],
-            events=pasts.to(items.device),
-        )
-        if self.training:
-            past = self.short(batch.history, 0)[1]
-            other, chosen = (None if one is None else one.index_select(0, copied) for one in (past.other, past.chosen))
-            short = replace(short, other=other, chosen=chosen)
-        output = self.each(torch.cat([items, kept["vector"].index_copy(0, first, filled)]), short, memory, batch, explain=explain)
+        index, mine, first = (place.to(items.device, non_blocking=True) for place in (index, has, pasts.start[:-1][has]))
+        of = self.short(batch.history, 0)[1] if self.training else None
+        whole, short = self.past(items, memory, index, pasts.to(items.device), of)
+        filled = F.pad(vector.index_select(0, mine), (0, items.shape[1] - self.dim)).to(whole.dtype)
+        output = self.each(whole.index_copy(0, len(items) + first, filled), short, memory, batch, explain=explain)
         return replace(output, attention=None, head=None)
 
     @property
@@ -625,24 +634,29 @@ def _firsts(events: Segments) -> Tensor:
     return events.to("cpu").position == 0
 
 
+def _in_turn(first: Segments, second: Segments) -> tuple[Tensor, Segments]:
+    """The things of the same owners, first's before second's: of both end to end, the place of each (int64, in host memory)."""
+    order = torch.argsort(torch.cat([first.to("cpu").row, second.to("cpu").row]), stable=True)
+    return order, Segments.of(first.sizes + second.sizes, first.start.device)
+
+
 def _joined(first: History, second: History) -> tuple[History, Tensor]:
     """Two pasts of the same people as one, first's events before second's; and where each event came from, of both end to end."""
-    order = torch.argsort(torch.cat([first.events.to("cpu").row, second.events.to("cpu").row]), stable=True)
+    order, events = _in_turn(first.events, second.events)
     there = order.to(first.item.device, non_blocking=True)
     parts: dict[str, Any] = {}
     for name in ("item", "time", "action", "number", "other", "chosen"):
         one, other = getattr(first, name), getattr(second, name)
         parts[name] = None if one is None or other is None else torch.cat([one, other]).index_select(0, there)
     fresh = torch.cat([_firsts(one.events) if one.fresh is None else one.fresh for one in (first, second)])[order]
-    events = Segments.of(first.events.sizes + second.events.sizes, first.item.device)
     return History(events=events, fresh=fresh, **parts), order
 
 
-def _merged(events: Segments, index: Tensor, kept: Segments, recent: int) -> tuple[Tensor, Segments]:
+def _with_newest(events: Segments, index: Tensor, kept: Segments, recent: int) -> tuple[Tensor, Segments]:
     """Some of the older events, at these places, and the latest: int64 [n] in host memory, in their order, and their segments."""
-    newest, late = events.to("cpu").newest(recent)
-    order = torch.argsort(torch.cat([kept.row, late.row]), stable=True)
-    return torch.cat([index, newest])[order], Segments.of(kept.sizes + late.sizes, events.start.device)
+    newest, late = events.newest(recent)
+    order, whole = _in_turn(kept, late)
+    return torch.cat([index, newest])[order], whole.to(events.start.device)
 
 
 def _within(events: Segments, index: Tensor, kept: Segments) -> Tensor:
@@ -652,11 +666,10 @@ def _within(events: Segments, index: Tensor, kept: Segments) -> Tensor:
 
 
 def _lot(place: Tensor) -> Tensor:
-    """float32 [n] in 0 .. 1 of each place, as if at random, and the same for ever: 24 bits of a mixed number."""
-    x = (place + 1) * -7046029254386353131  # all products wrap around
-    x = (x ^ (x >> 30)) * -4658895280553007687
-    x = (x ^ (x >> 27)) * -7723592293110705685
-    return ((x ^ (x >> 31)) & 0xFFFFFF).float() / (1 << 24)
+    """float32 [n] in 0 .. 1 of each place (in host memory), as if at random, and the same for ever: 24 bits of a mixed number."""
+    with np.errstate(over="ignore"):
+        bits = mix(place.numpy().astype(np.uint64) + GOLDEN)
+    return torch.from_numpy((bits >> np.uint64(40)).astype(np.float32)) / (1 << 24)
 
 
 ONCE: dict[str, type[Long]] = {"recent": Recent, "sample": Sample, "sparse": Sparse, "chunks": Chunks, "low-rank": LowRank}
