@@ -21,7 +21,8 @@ from penchant.data.load import Loader
 from penchant.errors import ConfigError, UnknownNameError
 from penchant.models import LONG, MODELS, apart, build, label
 from penchant.models.din import DIN
-from penchant.models.long import ETA, _lot
+from penchant.models.long import _lot
+from penchant.models.search import ETA
 from penchant.nn.hashing import Buckets, Planes
 from penchant.nn.item import ItemConfig, item_encoder
 from penchant.nn.linear import recalled, remembered

@@ -22,13 +22,14 @@ from penchant.models.dsin import DSIN
 from penchant.models.gru import Recurrent
 from penchant.models.hrnn import HRNN
 from penchant.models.iacn import IaCN, Wider
-from penchant.models.long import LONG, Long
+from penchant.models.long import ONCE, Long
 from penchant.models.mf import MF
 from penchant.models.mind import MIND
 from penchant.models.ncf import NCF
 from penchant.models.pooling import Pooling
 from penchant.models.popularity import Popularity
 from penchant.models.sasrec import SASRec
+from penchant.models.search import SEARCHES
 from penchant.models.wide_deep import WideDeep
 from penchant.nn.item import ItemConfig, ItemEncoder, item_encoder
 from penchant.nn.model import Model
@@ -53,6 +54,7 @@ MODELS: dict[str, type[Model]] = {
 }
 
 
+LONG: dict[str, type[Long]] = {**ONCE, **SEARCHES}
 AUXILIARIES: dict[str, type[Wider]] = {"iacn": IaCN, "wider": Wider}
 
 
