@@ -28,13 +28,16 @@ from penchant.compare import Entry, compare_models
 from penchant.config import read
 from penchant.evaluate.judged import Judged
 from penchant.metrics import paired
+from penchant.models.iacn import IaCNConfig
 from penchant.train.config import RunConfig
 
 RECIPES = Path(__file__).parents[1] / "recipes"
 ARMS = ("", "+wider", "+iacn")
 DELTAS = (0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 1.0)
 RATIOS = ((1.0, 0.5), (3.0, 0.75), (1 / 3, 0.25), (1.0, 0.1), (1.0, 0.9))  # lambda, delta: three of ratio 1, then 9 and 1 / 9
+PASTS = (10, 20, 50)
 METRICS = {"ctr": ("auc", "gauc"), "loo-99": ("ndcg@10", "gauc")}
+OF_EACH = {name: [metric for metric in of if metric != "auc"] for name, of in METRICS.items()}  # which has no one person's
 
 
 def arm(recipe: RunConfig, model: str, label: str, auxiliary: dict[str, Any] | None, past: int | None = None) -> Entry:
@@ -73,8 +76,7 @@ def main_study(out: Path, recipe: RunConfig, models: Sequence[str], seeds: int) 
             "levels": levels,
             **{
                 f"{said}, {metric}": difference(a, b, metric)
-                for metric in metrics
-                if metric != "auc"  # of all people together, so that nobody has one to pair
+                for metric in OF_EACH[recipe.judging().protocol.name]
                 for said, a, b in (("iacn - wider", iacn, wider), ("wider - alone", wider, plain))
             },
         }
@@ -86,26 +88,37 @@ def sweep(out: Path, recipe: RunConfig, what: str, models: Sequence[str], seeds:
     metrics = METRICS[recipe.judging().protocol.name]
     answer: dict[str, Any] = {}
     for model in models:
-        entries = arms_of(recipe, what, model)
-        found = judged(out, recipe, entries, seeds)
+        found = judged(out, recipe, arms_of(recipe, what, model), seeds)
         answer[model] = {label: {metric: [one.value(metric) for one in of_arm] for metric in metrics} for label, of_arm in found.items()}
+        for label in found:
+            name, around, rest = label.partition("+iacn")
+            if around:
+                control = found[f"{name}+wider{rest if what == 'length' else ''}"]
+                less = {
+                    f"less wider, {metric}": difference(found[label], control, metric) for metric in OF_EACH[recipe.judging().protocol.name]
+                }
+                answer[model][label] |= less
         print(json.dumps({model: answer[model]}), file=sys.stderr)
     return answer
 
 
 def arms_of(recipe: RunConfig, what: str, model: str) -> list[Entry]:
-    """The arms of a sweep, its control among them."""
+    """The arms of a sweep, its control among them. What is as by default is not said, so that sweeps and `main` share their runs."""
     if what == "length":
         made = {"": None, "+wider": {"name": "wider"}, "+iacn": {"name": "iacn"}}
-        return [arm(recipe, model, f"{model}{name}-past-{past}", keys, past) for past in (10, 20, 50) for name, keys in made.items()]
+        pasts = [("" if past == recipe.data.past else f" past {past}", past) for past in PASTS]
+        return [arm(recipe, model, f"{model}{name}{said}", keys, past) for said, past in pasts for name, keys in made.items()]
     settings: dict[str, list[dict[str, Any]]] = {
         "delta": [{"delta": delta} for delta in DELTAS],
         "interests": [{"interests": count} for count in (1, 2, 4, 8)],
         "ratio": [{"weight": weight, "delta": delta} for weight, delta in RATIOS],
     }
-    control = arm(recipe, model, f"{model}+wider", {"name": "wider"})
-    named = [(" ".join(f"{key} {value:.3g}" for key, value in keys.items()), keys) for keys in settings[what]]
-    return [control, *(arm(recipe, model, f"{model}+iacn {said}", {"name": "iacn", **keys}) for said, keys in named)]
+    entries, default = [arm(recipe, model, f"{model}+wider", {"name": "wider"})], IaCNConfig()
+    for keys in settings[what]:
+        unlike = {key: value for key, value in keys.items() if value != getattr(default, key)}
+        said = " ".join([f"{model}+iacn", *(f"{key} {value:.3g}" for key, value in unlike.items())])
+        entries.append(arm(recipe, model, said, {"name": "iacn", **unlike}))
+    return entries
 
 
 if __name__ == "__main__":
