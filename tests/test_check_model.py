@@ -149,6 +149,15 @@ class LossOverNothing(Sound):
         return replace(output, losses={"last": items[batch.history.item].square().mean()}) if self.training else output
 
 
+class ReadsUnsaid(Sound):
+    reads_past = False
+
+
+class ReadsNothing(Sound):
+    def interest(self, past: Tensor, history: History, items: Tensor) -> Tensor:
+        return past.new_zeros(history.events.owners, past.shape[1])
+
+
 class Draws(Sound):
     def logit(self, *given: Any) -> Tensor:
         logit = super().logit(*given)
@@ -420,6 +429,16 @@ WRONG: list[tuple[str, type[nn.Module], str]] = [
         "empty pasts",
         LossOverNothing,
         f"in training with pasts of 0 events the loss 'last' is nan; a finite scalar was wanted: {MEAN}",
+    ),
+    (
+        "reading the past",
+        ReadsUnsaid,
+        "the logits change when pasts are taken away, but reads_past is False: it would be lent nothing, and never a long past.",
+    ),
+    (
+        "reading the past",
+        ReadsNothing,
+        "the logits are the same without any past, but reads_past is True; set it to False where no past is read.",
     ),
     (
         "same answer twice",
@@ -719,7 +738,7 @@ def test_the_model_of_the_page_passes(asked: Callable[..., Said]) -> None:
     lines = said.out.splitlines()
     assert lines[:2] == ["ok              contract", "ok              forward"]
     assert lines[-12:-9] == ["not applicable  further losses", "                  it has no further losses.", "ok              saving"]
-    assert re.fullmatch(r"my_models:Mine: 22 laws hold, 0 broken, 2 not applicable; \d+\.\d s\.", lines[-1])
+    assert re.fullmatch(r"my_models:Mine: 23 laws hold, 0 broken, 2 not applicable; \d+\.\d s\.", lines[-1])
 
 
 def test_broken_laws_are_said_and_the_status_is_2(asked: Callable[..., Said], tmp_path: Path) -> None:

@@ -46,6 +46,8 @@ from penchant.models import MODELS, build
 from penchant.request import Event, Request
 from penchant.scorer import Scored, Scorer
 from penchant.show import notes
+from penchant.train.config import RunConfig
+from penchant.train.loop import fit
 
 LEND = ColdConfig(method="lend")
 NORTH, SOUTH = ("s", "p", "n1", "n2", "n3"), ("t", "p", "m1", "m2", "m3")
@@ -611,6 +613,17 @@ def test_the_page_says_what_is_lent() -> None:
 
 
 # The command line
+
+
+@pytest.mark.parametrize(("keys", "said"), [({"model": "mf"}, "mf"), ({"model": "mf", "auxiliary": "iacn"}, "mf+iacn")], ids=["mf", "iacn"])
+def test_what_reads_no_past_is_lent_nothing(keys: dict[str, Any], said: str, log: Log, tmp_path: Path) -> None:
+    config = read(RunConfig, {"log": str(log.folder), "cold": {"method": "lend"}, **keys})
+    with pytest.raises(ConfigError) as fault:
+        fit(config, tmp_path / "run", log=log)
+    assert str(fault.value) == (
+        f"cold.method is 'lend', but {said} reads no past: events that are lent change nothing. Take cold.method 'none'."
+    )
+    assert not (tmp_path / "run").exists()
 
 
 FAST = ["--protocol", "loo-full", "--data.past", "5", "--data.negatives", "1", "--train.epochs", "1", "--train.batch_size", "128"]

@@ -442,6 +442,8 @@ def test_what_is_refused(loader: Loader) -> None:
     assert said("popularity", {"name": "eta"}) == (
         "long: Popularity does not use the item encoder that it is given, so nothing can be put around it."
     )
+    for name, kind in {"mf": "MF", "ncf": "NCF", "amp": "AMP", "dain": "DAIN"}.items():
+        assert said(name, {"name": "eta"}) == f"long: {kind} reads no past, so there is none to make short; leave long out."
     assert said("din", {"name": "sim-hard", "category": "makr"}) == "long.category is 'makr'; one of maker was wanted."
     assert "long.bits is 10; a multiple of long.width, 3, was wanted" in said("din", {"name": "sdim", "bits": 10})
     one = "one of recent, sample, sparse, chunks, low-rank can be put around it."

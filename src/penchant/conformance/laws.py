@@ -151,6 +151,21 @@ def empty_pasts(
                 _finite(subject, length, training=learning, taken=cut)
 
 
+def reading(subject: Subject) -> None:
+    """Answers change with the past where the model says that it reads one (`reads_past`), and do not where it says that it does not."""
+    model, batch = subject.warm(), subject.batch()
+    if not hasattr(model, "reads_past"):
+        raise NotApplicable("it has no reads_past; penchant.nn.model.Model has it")
+    without = replace(batch, history=no_past(batch.requests, batch.history))
+    differ = not torch.equal(answer(model, batch).logit, answer(model, without).logit)
+    if differ and not model.reads_past:
+        raise Broken(
+            "the logits change when pasts are taken away, but reads_past is False: it would be lent nothing, and never a long past"
+        )
+    if model.reads_past and not differ:
+        raise Broken("the logits are the same without any past, but reads_past is True; set it to False where no past is read")
+
+
 def _finite(subject: Subject, length: list[int], *, training: bool, taken: bool) -> None:
     batch = subject.batch([3, 0, 5]).take(torch.tensor([{0: 1, 3: 0}[n] for n in length])) if taken else subject.batch(length)
     model = subject.warm().train(training)
@@ -517,6 +532,7 @@ LAWS: Mapping[str, Callable[[Subject], None]] = {
     "contract": contract,
     "forward": forward,
     "empty pasts": empty_pasts,
+    "reading the past": reading,
     "same answer twice": twice,
     "alone as together": alone,
     "order of a batch": order,

@@ -69,6 +69,7 @@ class AMP(Model):
     Config = AMPConfig
     Item = ItemConfig(attributes=False, std=0.1)
     Loss: ClassVar[Mapping[str, Any]] = {"name": "softmax", "correct": False}
+    reads_past = False
 
     def __init__(self, encoding: Encoding, item: ItemEncoder, config: AMPConfig = AMPConfig()) -> None:
         super().__init__(encoding, item, config)

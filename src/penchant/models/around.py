@@ -62,6 +62,10 @@ class Around(Model):
         return self.model.by_session
 
     @property
+    def reads_past(self) -> bool:  # type: ignore[override]
+        return self.model.reads_past
+
+    @property
     def wants(self) -> Wants:
         return self.model.wants
 

@@ -55,6 +55,7 @@ class DAIN(Model):
 
     Config = DAINConfig
     Item = ItemConfig(attributes=False, dim=64)
+    reads_past = False
 
     def __init__(self, encoding: Encoding, item: ItemEncoder, config: DAINConfig = DAINConfig()) -> None:
         super().__init__(encoding, item, config)

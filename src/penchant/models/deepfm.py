@@ -55,6 +55,7 @@ class DeepFM(Model):
         self.config, weights = config, item_weights(encoding, item)
         past = Ids(encoding.catalogue, int(config.past), std=1e-4)  # the weight of an item in a past is not that of a candidate
         self.item = Widened(Widened(item, weights), past) if config.past else Widened(item, weights)
+        self.reads_past = config.past
         self.width = [item.dim, weights.dim, int(config.past)]
         self.parts, dim = list(item.parts), item.parts[0]
         self.projections = nn.ModuleList(nn.Identity() if part == dim else nn.Linear(part, dim, bias=False) for part in item.parts)

@@ -53,7 +53,8 @@ from torch.nn import functional as F
 from penchant.batch import Batch, History, Memory, Output, Segments, User
 from penchant.config import Config
 from penchant.encoding import GOLDEN, Encoding, mix
-from penchant.models.around import Around, Make
+from penchant.errors import ConfigError
+from penchant.models.around import Around, Make, called
 from penchant.nn.item import ItemEncoder
 
 
@@ -71,6 +72,8 @@ class Long(Around):
 
     def __init__(self, encoding: Encoding, item: ItemEncoder, config: LongConfig, make: Make) -> None:
         super().__init__(encoding, item, make)
+        if not self.reads_past:
+            raise ConfigError(f"long: {called(self.model)} reads no past, so there is none to make short; leave long out.")
         self.config: Any = config
         self.dim = item.dim  # the first columns of `items` are of the encoder that the model was given
 

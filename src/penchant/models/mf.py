@@ -32,6 +32,7 @@ class MF(Model):
 
     Config = MFConfig
     Item = ItemConfig(attributes=False, std=0.1)
+    reads_past = False
 
     def __init__(self, encoding: Encoding, item: ItemEncoder, config: MFConfig = MFConfig()) -> None:
         super().__init__(encoding, item, config)

@@ -67,6 +67,7 @@ class NCF(Model):
 
     Config = NCFConfig
     Item = ItemConfig(attributes=False, dim=8, std=0.01)
+    reads_past = False
 
     def __init__(self, encoding: Encoding, item: ItemEncoder, config: NCFConfig = NCFConfig()) -> None:
         super().__init__(encoding, item, config)

@@ -20,6 +20,7 @@ class Popularity(Model):
     """The logarithm of one more than an item's positive training events. It learns nothing, and ignores the item encoder."""
 
     Config = PopularityConfig
+    reads_past = False
 
     def __init__(self, encoding: Encoding, item: ItemEncoder, config: PopularityConfig = PopularityConfig()) -> None:
         super().__init__(encoding, item, config)

@@ -40,6 +40,7 @@ class Model(nn.Module):
     Loss: ClassVar[Mapping[str, Any]] = {"name": "bce"}  # and the loss of its candidates
     latest: ClassVar[int | None] = None  # and examples a person: 1 of a model that learns from every event of a past at once
     by_session: ClassVar[bool] = False  # whether it reads a past session by session
+    reads_past: bool = True  # False: what it says of candidates is the same whatever a person did
     item: ItemEncoder
 
     def __init__(self, encoding: Encoding, item: ItemEncoder, config: Any = None) -> None:

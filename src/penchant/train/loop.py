@@ -184,7 +184,10 @@ def _prepared(config: RunConfig, judging: Judging, loss: Loss, log: Log, origin:
     torch.manual_seed(config.seed)
     item = item_config(config, find(name))
     model = build(encoding, name, own, item, config.auxiliary, config.long, where="run")
-    refuse_for(model, label(name, config.auxiliary, config.long), loss, config.data, impressions=impressions)
+    said = label(name, config.auxiliary, config.long)
+    refuse_for(model, said, loss, config.data, impressions=impressions)
+    if config.cold.method == "lend" and not model.reads_past:
+        raise ConfigError(f"cold.method is 'lend', but {said} reads no past: events that are lent change nothing. Take cold.method 'none'.")
     _start(model, encoding, config.start)
     started = 0 if origin is None else carry_over(model, encoding, origin)
     embeddings = None if config.embeddings is None else take_embeddings(model, encoding, config.embeddings)
