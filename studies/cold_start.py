@@ -53,7 +53,7 @@ from penchant.metrics import bootstrap, paired
 from penchant.models.popularity import Popularity
 from penchant.nn.model import Model
 from penchant.train.config import RunConfig
-from penchant.train.loop import fit
+from penchant.train.fit import fit
 
 RECIPES = Path(__file__).parents[1] / "recipes"
 SETS = {"movielens-1m": "movielens-1m-din", "amazon-beauty": "amazon-beauty"}

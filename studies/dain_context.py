@@ -26,7 +26,7 @@ from penchant.evaluate.judge import Judged
 from penchant.evaluate.protocol import PROTOCOLS
 from penchant.metrics import paired
 from penchant.train.config import RunConfig
-from penchant.train.loop import fit
+from penchant.train.fit import fit
 
 METRIC, PROTOCOL = "gauc", PROTOCOLS["impressions"]
 MARKET = {

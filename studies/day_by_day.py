@@ -47,7 +47,7 @@ from penchant.evaluate.protocol import PROTOCOLS
 from penchant.metrics import bootstrap, paired
 from penchant.schema import read_schema
 from penchant.train.config import RunConfig
-from penchant.train.loop import fit
+from penchant.train.fit import fit
 
 RECIPE = Path(__file__).parents[1] / "recipes" / "globo.toml"
 PROTOCOL, METRICS, ARMS = PROTOCOLS["last-99"], ("ndcg@10", "gauc"), ("frozen", "grown", "anew")

@@ -63,7 +63,7 @@ from penchant.evaluate.protocol import PROTOCOLS, Protocol
 from penchant.metrics import Interval, bootstrap
 from penchant.nn.embedding import Table
 from penchant.train.config import RunConfig
-from penchant.train.loop import fit
+from penchant.train.fit import fit
 
 PEOPLE, RESAMPLES = 1000, 1000
 LARGER = {"people": 1000, "items": 2000}  # than interest_family.py's markets, whose 33 items a taste are soon all in a past

@@ -39,7 +39,7 @@ from penchant.evaluate.judged import Judged
 from penchant.evaluate.protocol import PROTOCOLS
 from penchant.metrics import paired
 from penchant.train.config import RunConfig
-from penchant.train.loop import fit
+from penchant.train.fit import fit
 
 METRIC, PROTOCOL = "gauc", PROTOCOLS["impressions"]
 ALL = {"items": 400, "requests": 50.0, "own": 0.6, "popular": 0.2, "position": 0.3, "bots": 0.0}

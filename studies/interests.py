@@ -57,7 +57,7 @@ from penchant.evaluate.compare import evaluate
 from penchant.evaluate.judged import Judged
 from penchant.metrics import bootstrap, paired
 from penchant.train.config import RunConfig
-from penchant.train.loop import fit
+from penchant.train.fit import fit
 
 PEOPLE, TASTES = 1500, (1, 2, 3, 4)
 EVENTS = {"first": "events", "spread": 5.0, "merge": 0.75, "merge_learning": 0.7, "rounds": 6, "rectify": False}

@@ -50,7 +50,7 @@ from penchant.metrics import Difference, bootstrap, paired
 from penchant.nn.item import ItemConfig
 from penchant.schema import Field, Items, Schema, read_schema
 from penchant.train.config import RunConfig, TrainConfig
-from penchant.train.loop import fit
+from penchant.train.fit import fit
 
 Floats = NDArray[np.float64]
 Vectors = Mapping[str, Floats]  # by raw item id

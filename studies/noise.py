@@ -37,7 +37,7 @@ from penchant.evaluate.compare import evaluate
 from penchant.evaluate.protocol import PROTOCOLS
 from penchant.metrics import Lists, auc, paired
 from penchant.train.config import RunConfig
-from penchant.train.loop import fit
+from penchant.train.fit import fit
 
 Found = dict[str, NDArray[Any]]  # of one run: auc [], and of people with clicks and others: each [U], weight [U]
 

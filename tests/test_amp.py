@@ -28,7 +28,7 @@ from penchant.models import build
 from penchant.models.amp import AMP
 from penchant.nn.item import ItemConfig
 from penchant.train.config import RunConfig, TrainConfig
-from penchant.train.loop import fit
+from penchant.train.fit import fit
 from penchant.train.loss import read_loss
 
 Vector = NDArray[np.float64]

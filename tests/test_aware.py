@@ -17,7 +17,7 @@ from penchant.nn.embedding import Table
 from penchant.nn.item import ItemConfig
 from penchant.train.aware import mini_batch_aware, occurrences
 from penchant.train.config import RunConfig, TrainConfig
-from penchant.train.loop import fit
+from penchant.train.fit import fit
 from penchant.train.optimiser import Optimiser, with_l2
 
 

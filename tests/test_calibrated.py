@@ -37,7 +37,7 @@ from penchant.models import build
 from penchant.scorer import Scorer
 from penchant.train.calibrate import calibrate, refuse_uncalibratable
 from penchant.train.config import CalibrateConfig, RunConfig, TrainConfig
-from penchant.train.loop import fit
+from penchant.train.fit import fit
 from penchant.train.loss import LOSSES, read_loss
 
 PEOPLE, ITEMS, KINDS = 250, 160, 4

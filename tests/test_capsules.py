@@ -32,7 +32,7 @@ from penchant.models.mind import MIND
 from penchant.nn.capsule import CapsuleConfig, Capsules, likeness, merged, read_out, request_softmax, route, sampled_softmax, squash
 from penchant.nn.item import ItemConfig
 from penchant.train.config import RunConfig, TrainConfig
-from penchant.train.loop import fit
+from penchant.train.fit import fit
 
 Vector = NDArray[np.float64]
 PASTS = [4, 0, 7, 2, 1, 10, 3]

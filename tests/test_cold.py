@@ -47,7 +47,7 @@ from penchant.request import Event, Request
 from penchant.scorer import Scored, Scorer
 from penchant.show import notes
 from penchant.train.config import RunConfig
-from penchant.train.loop import fit
+from penchant.train.fit import fit
 
 LEND = ColdConfig(method="lend")
 NORTH, SOUTH = ("s", "p", "n1", "n2", "n3"), ("t", "p", "m1", "m2", "m3")

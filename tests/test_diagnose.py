@@ -24,7 +24,7 @@ from penchant.metrics import Interval
 from penchant.models.popularity import Popularity
 from penchant.nn.item import ItemConfig
 from penchant.nn.model import Model
-from penchant.train import loop
+from penchant.train import fit as training
 from penchant.train.config import RunConfig, TrainConfig
 from penchant.train.diagnose import DIAGNOSES, Finding, Gain, Patient, Validation, diagnose
 
@@ -37,7 +37,7 @@ def run(capsys: pytest.CaptureFixture[str]) -> Said:
     return Said(capsys)
 
 
-def patient_of(config: RunConfig, out: Path, log: Log) -> tuple[Patient, loop.Run]:
+def patient_of(config: RunConfig, out: Path, log: Log) -> tuple[Patient, training.Run]:
     """A run, and what its diagnosis looked at."""
     seen: list[Patient] = []
 
@@ -46,8 +46,8 @@ def patient_of(config: RunConfig, out: Path, log: Log) -> tuple[Patient, loop.Ru
         return diagnose(patient)
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(loop, "diagnose", keep)
-        done = loop.fit(config, out, log=log)
+        patch.setattr(training, "diagnose", keep)
+        done = training.fit(config, out, log=log)
     return seen[0], done
 
 
@@ -70,12 +70,12 @@ def of_world(world: Log, name: str, train: Mapping[str, Any] = {}, **own: Any) -
 
 
 @pytest.fixture(scope="module")
-def whole(world: Log, tmp_path_factory: pytest.TempPathFactory) -> tuple[Patient, loop.Run]:
+def whole(world: Log, tmp_path_factory: pytest.TempPathFactory) -> tuple[Patient, training.Run]:
     return patient_of(of_world(world, "din", **SMALL), tmp_path_factory.mktemp("din") / "run", world)
 
 
 @pytest.fixture(scope="module")
-def healthy(whole: tuple[Patient, loop.Run]) -> Patient:
+def healthy(whole: tuple[Patient, training.Run]) -> Patient:
     return whole[0]
 
 
@@ -124,7 +124,7 @@ def found(patient: Patient, name: str) -> Finding:
 # ------------------------------------------------------------------------------------------------------------- a healthy run
 
 
-def test_a_healthy_run_says_nothing(whole: tuple[Patient, loop.Run]) -> None:
+def test_a_healthy_run_says_nothing(whole: tuple[Patient, training.Run]) -> None:
     patient, done = whole
     assert done.diagnosis == ()
     assert json.loads((done.folder / "diagnosis.json").read_text()) == []

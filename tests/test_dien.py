@@ -32,7 +32,7 @@ from penchant.nn.attention import Bilinear, Projected
 from penchant.nn.item import ItemConfig
 from penchant.nn.model import Wants
 from penchant.train.config import RunConfig, TrainConfig
-from penchant.train.loop import fit
+from penchant.train.fit import fit
 from penchant.train.loss import total
 from penchant.train.optimiser import Optimiser
 

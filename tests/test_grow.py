@@ -41,8 +41,8 @@ from penchant.request import Event, Request
 from penchant.schema import Schema, Sessions
 from penchant.scorer import Scorer
 from penchant.train.config import RunConfig, TrainConfig
+from penchant.train.fit import Run, fit
 from penchant.train.grow import PRIOR, carry_over, rows_of, start_of_items
-from penchant.train.loop import Run, fit
 
 PLAIN = GrowConfig(bundle="")
 LATER = 1_100_000_000  # seconds: after all that happens in the made world

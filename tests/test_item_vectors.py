@@ -38,7 +38,7 @@ from penchant.request import Event, Request
 from penchant.schema import Schema
 from penchant.scorer import Scorer
 from penchant.train.config import RunConfig, TrainConfig
-from penchant.train.loop import fit
+from penchant.train.fit import fit
 
 Vector = list[float] | None
 

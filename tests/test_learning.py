@@ -19,7 +19,7 @@ from penchant.metrics import paired
 from penchant.nn.item import ItemConfig
 from penchant.nn.model import Model
 from penchant.train.config import RunConfig, TrainConfig
-from penchant.train.loop import fit
+from penchant.train.fit import fit
 
 pytestmark = pytest.mark.slow
 

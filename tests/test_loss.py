@@ -28,7 +28,7 @@ from penchant.data.log import Log
 from penchant.encoding import Encoding
 from penchant.errors import ConfigError, PenchantError, TrainingError, UnknownNameError
 from penchant.train.config import RunConfig, TrainConfig
-from penchant.train.loop import fit
+from penchant.train.fit import fit
 from penchant.train.loss import BCE, GBCE, LOSSES, Focal, Loss, Softmax, read_loss, refuse, total
 
 Array = NDArray[np.float64]

@@ -17,7 +17,7 @@ from penchant.evaluate.judge import judge
 from penchant.evaluate.protocol import PROTOCOLS
 from penchant.models import build
 from penchant.train.config import RunConfig, TrainConfig
-from penchant.train.loop import fit
+from penchant.train.fit import fit
 
 pytestmark = [pytest.mark.slow, pytest.mark.data]
 

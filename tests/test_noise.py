@@ -34,7 +34,7 @@ from penchant.data.together import Once, together
 from penchant.errors import ConfigError
 from penchant.schema import Schema
 from penchant.train.config import RunConfig
-from penchant.train.loop import fit as train
+from penchant.train.fit import fit as train
 
 BY_TIME = SplitConfig(name="time")
 FAST: dict[str, Any] = {"epochs": 1, "batch_size": 128}

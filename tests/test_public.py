@@ -45,6 +45,7 @@ def test_the_names_are_these() -> None:
         "read_schema",
         "save_bundle",
         "fit",
+        "resume",
     }
 
 

@@ -25,7 +25,7 @@ from penchant.models import MODELS
 from penchant.request import Event, Request
 from penchant.scorer import Scorer
 from penchant.train.config import RunConfig, TrainConfig
-from penchant.train.loop import fit
+from penchant.train.fit import fit
 
 PAST = 7
 NOW = 1_600_000_000_000  # unix milliseconds

@@ -37,7 +37,7 @@ from penchant.request import Event, Request
 from penchant.schema import Schema, Sessions
 from penchant.scorer import Scorer
 from penchant.train.config import RunConfig, TrainConfig
-from penchant.train.loop import fit
+from penchant.train.fit import fit
 
 MINUTE = 60_000
 MAKERS = ("a", "b", "c")

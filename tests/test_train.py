@@ -23,7 +23,8 @@ from penchant.models import MODELS
 from penchant.nn.embedding import Table
 from penchant.nn.item import ItemConfig
 from penchant.train.config import RunConfig, TrainConfig
-from penchant.train.loop import Progress, fit
+from penchant.train.fit import fit
+from penchant.train.loop import Progress
 from penchant.train.loss import BCE
 from penchant.train.optimiser import RowAdam, rows_of
 

@@ -34,7 +34,7 @@ from penchant.nn.item import ItemConfig
 from penchant.nn.model import Wants
 from penchant.schema import Time
 from penchant.train.config import RunConfig, TrainConfig
-from penchant.train.loop import fit
+from penchant.train.fit import fit
 
 Vector = NDArray[np.float64]
 LOSSES = ["bce", "sampled", "cross_entropy"]

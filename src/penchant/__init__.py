@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from penchant.schema import Schema, read_schema
     from penchant.scorer import Scorer
     from penchant.train.config import RunConfig
-    from penchant.train.loop import fit
+    from penchant.train.fit import fit, resume
 
 __version__ = "0.1.0"
 
@@ -51,7 +51,8 @@ _HOME = {
     "prepare": "data.prepare",
     "read_schema": "schema",
     "save_bundle": "bundle",
-    "fit": "train.loop",
+    "fit": "train.fit",
+    "resume": "train.fit",
 }
 
 __all__ = [
@@ -78,6 +79,7 @@ __all__ = [
     "open_log",
     "prepare",
     "read_schema",
+    "resume",
     "save_bundle",
 ]
 

@@ -12,7 +12,7 @@ import traceback
 from contextlib import redirect_stdout
 from dataclasses import asdict, replace
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal, NoReturn
 
 from cyclopts import App, CycloptsError, Parameter
 from rich.console import Console
@@ -20,6 +20,9 @@ from rich.console import Console
 from penchant import __version__
 from penchant.errors import ConfigError, PenchantError
 from penchant.progress import progress
+
+if TYPE_CHECKING:
+    from penchant.train.fit import Run
 
 app = App(name="penchant", version=__version__, help="From a log of what people did to a served, explained recommender.")
 data = App(name="data", help="Public data sets and your own logs.")
@@ -218,7 +221,8 @@ def data_schema(*files: Path, out: Path | None = None, json: Json = False) -> No
 @app.command
 def train(
     *config: Words,
-    out: Path,
+    out: Path | None = None,
+    resume: Path | None = None,
     from_: Annotated[Path | None, Parameter(name="--from")] = None,
     from_embeddings: Path | None = None,
     json: Json = False,
@@ -227,6 +231,7 @@ def train(
 
     Example: penchant train recipes/movielens-1m-din.toml --out runs/din --train.epochs 3
     Example: penchant train --log shop-log --from runs/monday/bundle --out runs/tuesday
+    Example: penchant train --resume runs/din
 
     Parameters
     ----------
@@ -234,17 +239,28 @@ def train(
         A TOML file, then dotted keys that override it. Without a file they say all: --log LOG --model.name din.
     out
         New folder for the run.
+    resume
+        The folder of a run that broke off or was killed, which goes on where its last checkpoint stands and ends with the bits of a run
+        that never broke. It has its configuration, so nothing else is said.
     from_
         A bundle that the run continues on a Log that has grown, as --grow.bundle says too; what is not said is as in that bundle's run.
     from_embeddings
         A bundle, of any model, whose vectors of items and of their attributes the run starts from, as --embeddings says too.
     """
-    from penchant import show
     from penchant.config import parse_flags, read
     from penchant.models import label
     from penchant.train.config import RunConfig
-    from penchant.train.loop import fit as run
+    from penchant.train.fit import fit
+    from penchant.train.fit import resume as go_on
 
+    if resume is not None:
+        if config or out is not None or from_ is not None or from_embeddings is not None:
+            raise ConfigError("--resume goes on with a run as it was configured; nothing else can be said beside it.")
+        with progress() as shown:
+            shown.stage(f"resuming {resume}")
+            return _trained(go_on(resume, report=shown.run), json)
+    if out is None:
+        raise ConfigError("--out names the new folder for the run; or --resume one that broke off.")
     file, words = (Path(config[0]), config[1:]) if config and not config[0].startswith("--") else (None, config)
     flags = parse_flags(words)
     for key, flag, value in (("grow.bundle", "--from", from_), ("embeddings", "--from-embeddings", from_embeddings)):
@@ -254,7 +270,17 @@ def train(
     settings = read(RunConfig, file or {}, flags, where=None if file else "flags")
     with progress() as shown:
         shown.stage(f"training {label(settings.model.get('name', 'din'), settings.auxiliary, settings.long)}")
-        done = run(settings, out, report=shown.run)
+        try:
+            done = fit(settings, out, report=shown.run)
+        except KeyboardInterrupt:
+            _fail(130, f"interrupted; penchant train --resume {out} goes on with it." if out.exists() else "interrupted.", debug=False)
+    _trained(done, json)
+
+
+def _trained(done: Run, json: bool) -> None:
+    """What a run came to."""
+    from penchant import show
+
     rows = {"run": str(done.folder), "bundle": str(done.folder / "bundle"), "best": done.best, "seconds": round(done.seconds, 1)}
     findings = [asdict(finding) for finding in done.diagnosis]
     if json:
@@ -538,7 +564,7 @@ def main(tokens: list[str] | None = None) -> None:
         _fail(1, f"this should not happen: {type(fault).__name__}: {fault}. Run again with --debug for the traceback.", debug)
 
 
-def _fail(status: int, message: str, debug: bool) -> None:
+def _fail(status: int, message: str, debug: bool) -> NoReturn:
     if debug:
         traceback.print_exc()
     print(f"penchant: {message}", file=sys.stderr)

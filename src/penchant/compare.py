@@ -30,7 +30,8 @@ from penchant.files import disk_errors
 from penchant.metrics import Difference, Interval, bootstrap, paired
 from penchant.models import apart, checked_auxiliary, checked_long, find
 from penchant.train.config import RunConfig
-from penchant.train.loop import Report, fit
+from penchant.train.fit import fit, resume
+from penchant.train.loop import Report
 
 LEVEL = 0.05  # of the family of all differences together
 
@@ -168,7 +169,8 @@ def compare_models(
     """Trains and judges what `out` does not have yet, and compares all of it.
 
     protocol: what all are judged by; None: what the first is validated by. metric: what they are compared by; None: what the
-    protocol is read by. A run that broke is trained anew. Raises ExistsError where `out` holds a run of another configuration.
+    protocol is read by. A run that broke goes on where its last checkpoint
+    stands. Raises ExistsError where `out` holds a run of another configuration.
     """
     out, asked = Path(out), find_protocol(protocol) if protocol else given[0].config.judging().protocol
     metric = metric or asked.paired_by
@@ -226,7 +228,13 @@ def _trained(config: RunConfig, run: Path, log: Log, report: Report | None) -> P
             what = "of what the Log held before" if same else "of another configuration"
             raise ExistsError(f"{run}: this is the run {what}; remove it, or compare in another folder.")
         return run / "bundle"
-    if run.exists():  # it broke before its end
+    if (run / "config.toml").exists() and _same(run / "config.toml", config):  # it broke before its end
+        try:
+            resume(run, log=log, report=report)
+            return run / "bundle"
+        except (ArtefactError, ConfigError):  # its checkpoint is of an older penchant, or of what the Log held before
+            pass
+    if run.exists():
         shutil.rmtree(run)
     fit(config, run, log=log, report=report)
     return run / "bundle"
@@ -235,7 +243,8 @@ def _trained(config: RunConfig, run: Path, log: Log, report: Report | None) -> P
 def _same(file: Path, config: RunConfig) -> bool:
     """Whether a run's configuration is this one; what it does not say, because it is older than a key, is the key's default."""
     try:
-        return dump(read(RunConfig, file)) == dump(config)
+        found = read(RunConfig, file)
+        return dump(found.judging().named(found)) == dump(config)
     except ConfigError:
         return False
 

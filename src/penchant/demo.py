@@ -21,7 +21,8 @@ from penchant.evaluate.protocol import PROTOCOLS
 from penchant.files import disk_errors
 from penchant.scorer import Scored, Scorer
 from penchant.train.config import RunConfig, TrainConfig
-from penchant.train.loop import Report, fit
+from penchant.train.fit import fit
+from penchant.train.loop import Report
 
 PERSON = "42"
 BUDGET = TrainConfig(epochs=4, batch_size=256, patience=2)  # pooling and din share it; mf, being far quicker, has its own

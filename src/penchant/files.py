@@ -20,6 +20,7 @@ NO_RIGHT = (errno.EACCES, errno.EPERM, errno.EROFS)
 NO_PLACE = (errno.ENOTDIR, errno.EEXIST, errno.ENOTEMPTY, errno.ENAMETOOLONG)
 BLOCK = 1 << 20
 CLEAN = "; nothing half-written was kept"
+PART = ".part"
 
 
 @contextmanager
@@ -32,7 +33,7 @@ def whole(folder: Path, *, what: str) -> Iterator[Path]:
         raise ExistsError(f"{folder}: this exists already; remove it, or write the {what} to another folder.")
     with disk_errors(folder, what=what, then=CLEAN):
         folder.parent.mkdir(parents=True, exist_ok=True)
-        draft = Path(tempfile.mkdtemp(prefix=f".{folder.name}.", suffix=".part", dir=folder.parent))
+        draft = Path(tempfile.mkdtemp(prefix=f".{folder.name}.", suffix=PART, dir=folder.parent))
     try:
         with disk_errors(folder, what=what, then=CLEAN):
             yield draft
@@ -43,6 +44,12 @@ def whole(folder: Path, *, what: str) -> Iterator[Path]:
             draft.rename(folder)
             _flush(folder.parent)
     finally:
+        shutil.rmtree(draft, ignore_errors=True)
+
+
+def sweep(folder: Path) -> None:
+    """Removes what a kill in the middle of `whole(folder)` has left. No other process may be writing it."""
+    for draft in folder.parent.glob(f".{folder.name}.*{PART}"):
         shutil.rmtree(draft, ignore_errors=True)
 
 
@@ -70,6 +77,15 @@ def write_new(path: Path, content: str, *, what: str) -> None:
         raise ExistsError(f"{path}: this exists already; remove it, or write the {what} to another file.")
     with disk_errors(path, what=what):
         path.write_text(content, encoding="utf-8")
+
+
+def write_text(path: Path, content: str, *, what: str) -> None:
+    """A text file, in place of the one that is there: whole or, after a kill, as it was. Raises DiskError."""
+    with disk_errors(path, what=what):
+        draft = path.with_name(f".{path.name}{PART}")
+        draft.write_text(content, encoding="utf-8")
+        _flush(draft)
+        draft.replace(path)
 
 
 def write_manifest(folder: Path, facts: Mapping[str, Any]) -> None:

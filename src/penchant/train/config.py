@@ -34,6 +34,7 @@ class TrainConfig(Config):
     patience: int = Limits(2, ge=1)  # validations without a better one before it stops
     valid_every: int | None = Limits(None, ge=1)  # steps between validations; None: an epoch
     valid_people: int = Limits(2000, ge=1)  # how many are validated on, drawn once
+    save_every: float = Limits(300.0, ge=0)  # seconds between checkpoints to resume from, beside those of each validation
 
 
 class CalibrateConfig(Config):
@@ -108,4 +109,6 @@ class Judging:
         loss = dict(kind.Loss) if config.loss is None else config.loss
         latest = kind.latest if config.data.latest is None else config.data.latest
         data = config.data.model_copy(update={"latest": latest})
-        return config.model_copy(update={"protocol": self.protocol.name, "split": self.split, "train": train, "data": data, "loss": loss})
+        item = kind.Item.model_copy(update=config.item.model_dump(include=config.item.model_fields_set) if config.item else {})
+        settled = {"protocol": self.protocol.name, "split": self.split, "train": train, "data": data, "item": item, "loss": loss}
+        return config.model_copy(update=settled)

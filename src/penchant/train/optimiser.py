@@ -8,6 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from penchant.errors import ArtefactError
 from penchant.nn.embedding import Table
 
 DENSE = 0.5  # gradients a row of a table, from where on the table counts as small
@@ -118,7 +119,21 @@ class Optimiser:
         """All that is kept between steps, by name: "part.parameter.name"."""
         found: dict[str, Tensor] = {}
         for at, part in enumerate(self.parts):
-            for place, parameter in enumerate(p for group in part.param_groups for p in group["params"]):
+            for place, parameter in enumerate(_parameters(part)):
                 for name, value in part.state[parameter].items():
                     found[f"{at}.{place}.{name}"] = value if isinstance(value, Tensor) else torch.tensor(value)
         return found
+
+    def take(self, tensors: Mapping[str, Tensor]) -> None:
+        """Goes on from what `tensors` gave. Raises ArtefactError for what is not of these parameters."""
+        of = {f"{at}.{place}": (part, p) for at, part in enumerate(self.parts) for place, p in enumerate(_parameters(part))}
+        for key, value in tensors.items():
+            where, _, name = key.rpartition(".")
+            if where not in of:
+                raise ArtefactError(f"the optimiser of this checkpoint keeps {key}, which is of no parameter of this model.")
+            part, parameter = of[where]
+            part.state[parameter][name] = int(value) if isinstance(part, RowAdam) and name == "step" else value.to(parameter.device)
+
+
+def _parameters(part: torch.optim.Optimizer) -> list[nn.Parameter]:
+    return [parameter for group in part.param_groups for parameter in group["params"]]
