@@ -13,7 +13,8 @@ from penchant.data.log import Log
 from penchant.nn.embedding import Table
 from penchant.train.config import RunConfig, TrainConfig
 from penchant.train.fit import fit
-from penchant.train.optimiser import Optimiser, RowAdam
+from penchant.train.optimiser import Optimiser
+from penchant.train.rows import RowAdam
 
 STEPS = ([1, 1, 4], [0, 4, 4], [4, 1, 0])  # rows that occur; row 0 is UNKNOWN
 

@@ -39,6 +39,18 @@ KINDS: dict[str, dict[str, Any]] = {
     "eta": {"model": "din", "long": "eta"},
     "aware": {"model": "din", "train": {"mini_batch_aware": 1e-3, "weight_decay": 1e-2}},
     "truncated": {"model": "din", "loss": {"name": "truncated", "over": 50}},  # of the step
+    "crafted": {
+        "model": "din",
+        "train": {
+            "accumulate": 2,
+            "batch_size": 16,
+            "average": 0.9,
+            "clip": 0.1,
+            "tables": "adagrad",
+            "schedule": {"name": "plateau", "warm_up": 10},
+        },
+    },
+    "float16": {"model": "pooling", "train": {"precision": "float16", "tables": "sgd"}},
     "mf": {"model": "mf"},  # with its own idea of an item's vector, of which the run says but the width
     "popularity": {"model": "popularity"},
 }

@@ -26,7 +26,7 @@ from penchant.train.config import RunConfig, TrainConfig
 from penchant.train.fit import fit
 from penchant.train.loop import Progress
 from penchant.train.loss import BCE
-from penchant.train.optimiser import RowAdam, rows_of
+from penchant.train.rows import RowAdam, rows_of
 
 
 def config(log: Log, name: str = "din", **own: Any) -> RunConfig:

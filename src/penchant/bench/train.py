@@ -32,8 +32,9 @@ from penchant.encoding import Ints
 from penchant.errors import ConfigError
 from penchant.models import apart, build, find
 from penchant.nn.item import ItemConfig
-from penchant.train.loss import read_loss, total
+from penchant.train.loss import read_loss
 from penchant.train.optimiser import Optimiser
+from penchant.train.step import Step
 
 RATE = 1e-3  # of learning
 WARM_UP = 3  # steps of each loop that are not measured
@@ -141,10 +142,10 @@ class OurLoop:
         self.made, self.model = made, build(made.encoding, name, own, ItemConfig(dim=dim), wrapped, {"name": long} if long else None)
         if not any(parameter.requires_grad for parameter in self.model.parameters()):
             raise ConfigError(f"bench train: model {name!r} learns nothing; name one that does.")
-        self.optimiser = Optimiser(self.model, RATE, RATE)
-        self.loss = read_loss(self.model.Loss)
-        if self.loss.compares or self.model.wants.candidates:
+        loss = read_loss(self.model.Loss)
+        if loss.compares or self.model.wants.candidates:
             raise ConfigError(f"bench train: {model} compares the candidates of a request, and these requests have one each; name another.")
+        self.learning = Step(self.model, Optimiser(self.model, RATE, RATE), loss)
         self.other = _others(made) if self.model.wants.others else None
         self.further = _further(made, self.model.wants.further) if self.model.wants.further else None
 
@@ -174,12 +175,7 @@ class OurLoop:
 
     def step(self, request: Ints) -> Tensor:
         """One training step; the loss before it."""
-        batch = self.batch(request)
-        self.optimiser.zero_grad()
-        loss = total(self.model(batch), batch, self.loss)
-        loss.backward()  # type: ignore[no-untyped-call]
-        self.optimiser.step()
-        return loss.detach()
+        return self.learning([self.batch(request)])
 
 
 def _others(made: Made) -> Ints:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -20,13 +21,43 @@ from penchant.nn.item import ItemConfig
 from penchant.schema import Sessions
 
 
+class ScheduleConfig(Config):
+    """How all rates change while a run learns."""
+
+    name: Literal["constant", "epoch", "plateau", "cosine"] = "constant"  # down each epoch, at each validation that is no better, or to 0
+    factor: float | None = Limits(None, gt=0, lt=1)  # what is left of the rates each time, of epoch and plateau; None: half
+    warm_up: int = Limits(0, ge=0)  # steps in which they rise from 0
+
+    @model_validator(mode="after")
+    def _consistent(self) -> ScheduleConfig:
+        if self.factor is not None and self.name not in ("epoch", "plateau"):
+            raise ValueError(f"schedule.factor is of 'epoch' and 'plateau'; the schedule is {self.name!r}")
+        return self
+
+    def multiple(self, step: int, steps: int, epochs: int, drops: int) -> float:
+        """What the rates are multiplied with at a step, the first being 0, of `epochs` epochs of `steps` steps; drops: of a plateau."""
+        left = 0.5 if self.factor is None else self.factor
+        rise = min((step + 1) / self.warm_up, 1.0) if self.warm_up else 1.0
+        if self.name == "epoch":
+            return float(rise * left ** (step // steps))
+        if self.name == "plateau":
+            return float(rise * left**drops)
+        return rise * (1 + math.cos(math.pi * step / (steps * epochs))) / 2 if self.name == "cosine" else rise
+
+
 class TrainConfig(Config):
     """How long, how fast, and when to stop."""
 
     epochs: int = Limits(20, ge=1)
-    batch_size: int = Limits(256, ge=1)  # requests a step
+    batch_size: int = Limits(256, ge=1)  # requests a batch
+    accumulate: int = Limits(1, ge=1)  # batches a step: their gradients are those of one batch of as many requests
+    precision: Literal["float32", "bfloat16", "float16"] = "float32"  # of products of matrices; weights, sums and losses stay float32
     rate: float = Limits(1e-3, gt=0)  # of Adam, for dense parameters
+    tables: Literal["adam", "adagrad", "sgd"] = "adam"  # what steps embedding tables: rows of a batch alone; adagrad keeps a number a row
     table_rate: float | None = Limits(None, gt=0)  # for embedding tables; None: the same
+    schedule: ScheduleConfig = ScheduleConfig()
+    clip: float | None = Limits(None, gt=0)  # the most that the norm of all gradients together may be
+    average: float | None = Limits(None, gt=0, lt=1)  # validate and keep means of weights over steps: what is left of a mean after a step
     weight_decay: float = Limits(0.0, ge=0)  # of dense parameters
     table_l2: float = Limits(0.0, ge=0)  # of embedding tables: table_l2 / 2 times the squares of the rows of a batch
     mini_batch_aware: float = Limits(0.0, ge=0)  # of items' tables: lambda of DIN's regulariser, divided by how many examples a row is in

@@ -7,6 +7,7 @@ import math
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -21,8 +22,8 @@ from penchant.train import checkpoint
 from penchant.train.aware import mini_batch_aware
 from penchant.train.diagnose import Patient, Validation
 from penchant.train.ground import Ground
-from penchant.train.loss import total
 from penchant.train.optimiser import Optimiser
+from penchant.train.step import Step
 
 CHECKED_EVERY = 20  # steps between looks at the loss: each look waits for a device
 
@@ -65,7 +66,7 @@ class Loop:
             since=ground.since,
             denoised=ground.denoised,
         )
-        self.steps = self.loader.steps(config.train.batch_size)
+        self.steps = -(-self.loader.steps(config.train.batch_size) // config.train.accumulate)
         self.loss = ground.loss.sized(items=int(data.encoding.catalogue.known.sum()), negatives=config.data.negatives)
         rate = config.train.rate
         self.learns = any(parameter.requires_grad for parameter in model.parameters())
@@ -77,8 +78,13 @@ class Loop:
             config.train.weight_decay,
             config.train.table_l2,
             mini_batch_aware(model, self.loader, aware) if aware else None,
+            tables=config.train.tables,
+            clip=config.train.clip,
+            average=config.train.average,
+            scaled=config.train.precision == "float16",
         )
-        self.step, self.judged, self.worse = 0, 0, 0
+        self.learning = Step(model, self.optimiser, self.loss, config.train.precision)
+        self.step, self.judged, self.worse, self.drops = 0, 0, 0, 0
         self.best: dict[str, Any] | None = None
         self.losses: list[torch.Tensor] = []
         self.best_judged: Judged | None = None
@@ -104,7 +110,8 @@ class Loop:
         if state["log_version"] != self.data.log.version:
             raise ConfigError(f"{self.out}: the Log {self.data.log.folder} is not what it was when this run began; train anew.")
         arrays = checkpoint.restore(self.last_folder, self.model, self.optimiser)
-        self.step, self.judged, self.worse, self.best = state["step"], state["judged"], state["worse"], state["best"]
+        self.step, self.judged, self.best = state["step"], state["judged"], state["best"]
+        self.worse, self.drops = state["worse"], state["drops"]
         self.spent = state["seconds"]
         if self.best is not None:
             self.best_judged = Judged.load(self.best_folder / checkpoint.JUDGED, self.judging.protocol)
@@ -131,6 +138,7 @@ class Loop:
             "step": self.step,
             "judged": self.judged,
             "worse": self.worse,
+            "drops": self.drops,
             "best": self.best,
             "validations": [(one.step, one.metric) for one in self.validations],
             "written": self.metrics.stat().st_size,
@@ -174,15 +182,13 @@ class Loop:
 
     def _epoch(self, epoch: int, start: int) -> bool:
         """One epoch from its step `start`; whether to stop after it."""
-        every = self.config.train.valid_every or self.steps
+        wanted = self.config.train
+        every, size = wanted.valid_every or self.steps, wanted.accumulate
         self.model.train()
-        for batch in self.loader.epoch(epoch, self.config.train.batch_size, start=start):
-            self.optimiser.zero_grad()
-            batch = batch.to(self.model.device)
-            loss = total(self.model(batch), batch, self.loss, self.step)
-            loss.backward()  # type: ignore[no-untyped-call]
-            self.optimiser.step()
-            self.losses.append(loss.detach())
+        batches = self.loader.epoch(epoch, wanted.batch_size, start=start * size)
+        while together := list(islice(batches, size)):
+            multiple = wanted.schedule.multiple(self.step, self.steps, wanted.epochs, self.drops)
+            self.losses.append(self.learning(together, self.step, multiple))
             self.step += 1
             if self.step % CHECKED_EVERY == 0:
                 self._look(epoch)
@@ -204,7 +210,7 @@ class Loop:
         if not math.isfinite(loss):
             raise TrainingError(f"{self.out}: the loss is {loss} at step {self.step}; a smaller train.rate or train.table_rate may help.")
         seconds, self.clock = time.perf_counter() - self.clock, time.perf_counter()
-        rate = taken * self.config.train.batch_size / seconds
+        rate = taken * self.config.train.batch_size * self.config.train.accumulate / seconds
         self._write({"step": self.step, "epoch": epoch, "loss": loss})
         if self.report:
             best = None if self.best is None else self.best[self.judging.monitor]
@@ -222,6 +228,13 @@ class Loop:
 
     def _validate(self, epoch: int) -> bool:
         """Judges the weights on validation events; whether patience has ended."""
+        with self.optimiser.averaged():
+            stopped = self._judge(epoch)
+        self._save()
+        self.clock = time.perf_counter()
+        return stopped
+
+    def _judge(self, epoch: int) -> bool:
         wanted = self.config.train
         judged = judge(
             self.model,
@@ -243,8 +256,7 @@ class Loop:
             self.best, self.best_judged, self.worse = found, judged, 0
             checkpoint.save(self.best_folder, self.model, found, judged=judged)
         else:
-            self.worse += 1
-        self._save()
+            self.worse, self.drops = self.worse + 1, self.drops + 1
         if self.report:
             at = (self.step - 1) % self.steps + 1 if self.step else 0
             self.report(
@@ -257,7 +269,6 @@ class Loop:
                     valid=value,
                 )
             )
-        self.clock = time.perf_counter()
         return self.worse >= wanted.patience
 
     def _write(self, line: dict[str, Any]) -> None:

@@ -1,90 +1,28 @@
-"""Adam for dense parameters, and for tables an Adam that touches only the rows of a batch."""
+"""What makes a step of a model's gradients: for dense parameters, for tables, and what is done to gradients before and weights after."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
-from typing import Any
+from collections.abc import Mapping, Sequence
+from contextlib import AbstractContextManager, nullcontext
+from functools import partial
 
 import torch
 from torch import Tensor, nn
 
 from penchant.errors import ArtefactError
 from penchant.nn.embedding import Table
+from penchant.train.average import Average
+from penchant.train.rows import TABLES, RowAdam, Rows, rows_of
 
-DENSE = 0.5  # gradients a row of a table, from where on the table counts as small
-
-
-class RowAdam(torch.optim.Optimizer):
-    """Adam (Kingma and Ba, ICLR 2015) on the rows of a sparse gradient; the other rows and their moments stay as they are.
-
-    The correction of the moments' bias counts steps, not visits of a row, as the lazy Adam of other libraries does.
-
-    A group's l2: to the gradient of each row w that occurs in a batch, l2 * w is added, once a step however often the row occurs: the
-    gradient of l2 / 2 times the sum of their squares, UNKNOWN's row included. It goes through Adam's moments; the other rows do not
-    shrink. It is a number, or one for each row of the table.
-    """
-
-    def __init__(
-        self,
-        parameters: Iterable[nn.Parameter] | Iterable[dict[str, Any]],
-        rate: float,
-        betas: tuple[float, float] = (0.9, 0.999),
-        eps: float = 1e-8,
-        *,
-        l2: float | Tensor = 0.0,
-    ) -> None:
-        super().__init__(parameters, {"lr": rate, "betas": betas, "eps": eps, "l2": l2})
-
-    @torch.no_grad()
-    def step(self, closure: Any = None) -> None:  # type: ignore[override]
-        for group in self.param_groups:
-            for parameter in group["params"]:
-                if parameter.grad is not None:
-                    row, gradient = rows_of(parameter.grad)
-                    self._update(parameter, row, gradient, group)
-
-    def _update(self, parameter: Tensor, row: Tensor, gradient: Tensor, group: dict[str, Any]) -> None:
-        state = self.state[parameter]
-        if not state:
-            state["step"] = 0
-            state["mean"], state["square"] = torch.zeros_like(parameter), torch.zeros_like(parameter)
-        state["step"] += 1
-        gradient = with_l2(gradient, parameter, row, group["l2"])
-        first, second = group["betas"]
-        mean = state["mean"].index_select(0, row).lerp_(gradient, 1 - first)
-        square = state["square"].index_select(0, row).mul_(second).addcmul_(gradient, gradient, value=1 - second)
-        state["mean"].index_copy_(0, row, mean)
-        state["square"].index_copy_(0, row, square)
-        scale = (1 - second ** state["step"]) ** 0.5
-        denominator = square.sqrt_().div_(scale).add_(group["eps"])
-        rate = group["lr"] / (1 - first ** state["step"])
-        parameter.index_add_(0, row, mean.div_(denominator), alpha=-rate)
-
-
-def with_l2(gradient: Tensor, weight: Tensor, row: Tensor, l2: float | Tensor) -> Tensor:
-    """The gradient [n, D] of these rows of a table [V, D] and of l2 / 2 times their squares; l2 is one number or float32 [V]."""
-    if isinstance(l2, Tensor):
-        return gradient + weight.index_select(0, row) * l2.index_select(0, row)[:, None]
-    return gradient.add(weight.index_select(0, row), alpha=l2) if l2 else gradient
-
-
-def rows_of(gradient: Tensor) -> tuple[Tensor, Tensor]:
-    """The rows int64 [n] of a sparse gradient, each once, and what stands in them [n, D]; all rows of a dense one."""
-    if not gradient.is_sparse:
-        return torch.arange(gradient.shape[0], device=gradient.device), gradient
-    row, value = gradient._indices()[0], gradient._values()
-    if len(row) >= gradient.shape[0] * DENSE:  # a small table: summing into all of it is quicker than finding its rows
-        there = row.new_zeros(gradient.shape[0]).index_fill_(0, row, 1)
-        once = there.nonzero()[:, 0]
-        return once, value.new_zeros(gradient.shape).index_add_(0, row, value).index_select(0, once)
-    once, place = torch.unique(row, return_inverse=True)
-    if len(once) == len(row):  # the loader made them distinct; only their order is to be kept
-        return row, value
-    return once, value.new_zeros(len(once), value.shape[1]).index_add_(0, place, value)
+AVERAGE, SCALER = "average", "scaler"
 
 
 class Optimiser:
-    """Both optimisers of a model as one."""
+    """All that makes a step of a model's gradients: AdamW for dense parameters, one of TABLES for its tables.
+
+    Gradients that no float16 holds are scaled, and a step whose gradients are not finite even so is left out. Nothing else waits for a
+    device.
+    """
 
     def __init__(
         self,
@@ -94,26 +32,64 @@ class Optimiser:
         weight_decay: float = 0.0,
         table_l2: float = 0.0,
         row_l2: Mapping[Table, Tensor] | None = None,
+        *,
+        tables: str = "adam",
+        clip: float | None = None,
+        average: float | None = None,
+        scaled: bool = False,
     ) -> None:
-        """row_l2: for some tables float32 [V], what is added to table_l2 for each row."""
-        tables = [module for module in model.modules() if isinstance(module, Table)]
-        there = {id(table.weight) for table in tables}
+        """row_l2: for some tables float32 [V], what is added to table_l2 for each row. tables: a name in TABLES. clip: the most that
+        the norm of all gradients together may be. average: see Average. scaled: gradients are of float16."""
+        found = [module for module in model.modules() if isinstance(module, Table)]
+        there = {id(table.weight) for table in found}
         dense = [parameter for parameter in model.parameters() if id(parameter) not in there]
         self.parts: list[torch.optim.Optimizer] = []
         if dense:
             self.parts.append(torch.optim.AdamW(dense, lr=rate, weight_decay=weight_decay, fused=True))
-        if tables:
+        if found:
             more = row_l2 or {}
-            groups = [{"params": [table.weight], "l2": table_l2 + more[table] if table in more else table_l2} for table in tables]
-            self.parts.append(RowAdam(groups, table_rate))
+            groups = [{"params": [table.weight], "l2": table_l2 + more[table] if table in more else table_l2} for table in found]
+            self.parts.append(TABLES[tables](groups, table_rate))
+        for group in (group for part in self.parts for group in part.param_groups):
+            group["rate"] = group["lr"]
+        self.dense, self.tables = dense, [table.weight for table in found]
+        self.clip = clip
+        self.average = None if average is None else Average(dense, self.tables, average)
+        device = next(model.parameters()).device.type if self.parts else "cpu"
+        self.scaler = torch.amp.GradScaler(device) if scaled else None
 
     def zero_grad(self) -> None:
         for part in self.parts:
             part.zero_grad(set_to_none=True)
 
-    def step(self) -> None:
+    def backward(self, loss: Tensor) -> None:
+        """Adds the gradients of a loss to those that are there."""
+        (loss if self.scaler is None else self.scaler.scale(loss)).backward()  # type: ignore[no-untyped-call]
+
+    @torch.no_grad()
+    def step(self, multiple: float = 1.0) -> None:
+        """One step at `multiple` times all rates."""
+        for group in (group for part in self.parts for group in part.param_groups):
+            group["lr"] = group["rate"] * multiple
+        if self.scaler is not None:
+            for part in self.parts:
+                self.scaler.unscale_(part)
+        rows = {weight: rows_of(weight.grad) for weight in self.tables if weight.grad is not None}
+        if self.clip is not None:
+            clip([weight.grad for weight in self.dense if weight.grad is not None] + [value for _, value in rows.values()], self.clip)
+        if self.average is not None:
+            self.average.before(rows)
         for part in self.parts:
-            part.step()
+            step = part.step if self.scaler is None else partial(self.scaler.step, part)
+            step(rows=rows) if isinstance(part, Rows) else step()  # type: ignore[call-overload]
+        if self.scaler is not None:
+            self.scaler.update()
+        if self.average is not None:
+            self.average.after(rows)
+
+    def averaged(self) -> AbstractContextManager[None]:
+        """Inside, the model has the means of its weights, where they are kept."""
+        return nullcontext() if self.average is None else self.average.inside()
 
     def tensors(self) -> dict[str, Tensor]:
         """All that is kept between steps, by name: "part.parameter.name"."""
@@ -122,17 +98,35 @@ class Optimiser:
             for place, parameter in enumerate(_parameters(part)):
                 for name, value in part.state[parameter].items():
                     found[f"{at}.{place}.{name}"] = value if isinstance(value, Tensor) else torch.tensor(value)
+        if self.average is not None:
+            found |= {f"{AVERAGE}.{name}": value for name, value in self.average.tensors().items()}
+        if self.scaler is not None:
+            found |= {f"{SCALER}.{name}": torch.tensor(value) for name, value in self.scaler.state_dict().items()}
         return found
 
     def take(self, tensors: Mapping[str, Tensor]) -> None:
         """Goes on from what `tensors` gave. Raises ArtefactError for what is not of these parameters."""
         of = {f"{at}.{place}": (part, p) for at, part in enumerate(self.parts) for place, p in enumerate(_parameters(part))}
+        kept: dict[str, dict[str, Tensor]] = {AVERAGE: {}, SCALER: {}}
         for key, value in tensors.items():
             where, _, name = key.rpartition(".")
-            if where not in of:
+            if (first := key.partition(".")[0]) in kept:
+                kept[first][key.partition(".")[2]] = value
+            elif where in of:
+                part, parameter = of[where]
+                part.state[parameter][name] = int(value) if isinstance(part, RowAdam) and name == "step" else value.to(parameter.device)
+            else:
                 raise ArtefactError(f"the optimiser of this checkpoint keeps {key}, which is of no parameter of this model.")
-            part, parameter = of[where]
-            part.state[parameter][name] = int(value) if isinstance(part, RowAdam) and name == "step" else value.to(parameter.device)
+        if self.average is not None:
+            self.average.take(kept[AVERAGE])
+        if self.scaler is not None:
+            self.scaler.load_state_dict({name: value.item() for name, value in kept[SCALER].items()})
+
+
+def clip(gradients: Sequence[Tensor], most: float) -> None:
+    """Makes the norm of all of them together `most` where it is greater (Pascanu et al., ICML 2013); of a table each row counts once."""
+    norm = torch.linalg.vector_norm(torch.stack(torch._foreach_norm(list(gradients)))) if gradients else torch.zeros(())
+    torch._foreach_mul_(list(gradients), (most / (norm + 1e-6)).clamp(max=1.0))
 
 
 def _parameters(part: torch.optim.Optimizer) -> list[nn.Parameter]:
