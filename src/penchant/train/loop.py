@@ -190,15 +190,15 @@ class Loop:
             multiple = wanted.schedule.multiple(self.step, self.steps, wanted.epochs, self.drops)
             self.losses.append(self.learning(together, self.step, multiple))
             self.step += 1
-            if self.step % CHECKED_EVERY == 0:
-                self._look(epoch)
-                if time.perf_counter() - self.kept >= self.config.train.save_every:
-                    self._save()
             if self.step % every == 0:
                 self._look(epoch)
                 if self._validate(epoch):
                     return True
                 self.model.train()
+            elif self.step % CHECKED_EVERY == 0:
+                self._look(epoch)
+                if time.perf_counter() - self.kept >= wanted.save_every:  # never before a validation that is due
+                    self._save()
         return False
 
     def _look(self, epoch: int) -> None:
