@@ -42,6 +42,7 @@ KINDS: dict[str, dict[str, Any]] = {
     "crafted": {
         "model": "din",
         "train": {
+            "rate": 0.1,
             "accumulate": 2,
             "batch_size": 16,
             "average": 0.9,
@@ -163,8 +164,13 @@ def test_a_run_killed_before_its_first_checkpoint_begins_again(log: Log, tmp_pat
     assert bits(tmp_path / "run") == bits(whole.folder)
 
 
-def test_a_run_killed_while_it_writes_its_bundle(log: Log, tmp_path: Path) -> None:
-    whole = fit(config(log, model="mf"), tmp_path / "whole")
+@pytest.mark.parametrize(
+    "keys",
+    [{"model": "mf"}, {"model": "mf", "train": {"epochs": 30, "rate": 0.3, "patience": 1}}, {"model": "popularity"}],
+    ids=["at its end", "out of patience", "that learns nothing"],
+)
+def test_a_run_killed_while_it_writes_its_bundle(keys: dict[str, Any], log: Log, tmp_path: Path) -> None:
+    whole = fit(config(log, **keys), tmp_path / "whole")
     shutil.copytree(tmp_path / "whole", tmp_path / "run")
     (tmp_path / "run" / "diagnosis.json").unlink()
     (tmp_path / "run" / "bundle" / "manifest.json").unlink()
