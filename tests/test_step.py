@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import math
+import re
+import time
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -13,6 +15,7 @@ import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
+from said import Said
 from torch import Tensor, nn
 
 from penchant.config import read
@@ -25,6 +28,7 @@ from penchant.nn.item import ItemConfig
 from penchant.train import checkpoint
 from penchant.train.average import Average
 from penchant.train.config import RunConfig, ScheduleConfig, TrainConfig
+from penchant.train.estimate import estimate
 from penchant.train.fit import fit
 from penchant.train.loss import BCE
 from penchant.train.optimiser import Optimiser
@@ -32,6 +36,11 @@ from penchant.train.rows import TABLES, RowAdagrad, RowSGD
 from penchant.train.step import PRECISIONS, Step
 
 STEPS = ([1, 1, 4], [0, 4, 4], [4, 1, 0])  # rows that occur
+
+
+@pytest.fixture
+def run(capsys: pytest.CaptureFixture[str]) -> Said:
+    return Said(capsys)
 
 
 def run_config(log: Log, **train: Any) -> RunConfig:
@@ -300,3 +309,47 @@ def test_ill_formed() -> None:
     for keys in ({"average": 1.0}, {"clip": 0.0}, {"accumulate": 0}, {"precision": "int8"}, {"tables": "adamw"}):
         with pytest.raises(ConfigError, match=next(iter(keys))):
             read(TrainConfig, keys)
+
+
+# ------------------------------------------------------------------------------------------------------------- estimates
+
+
+def test_an_estimate_writes_nothing_and_counts_what_a_run_does(log: Log, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    settings = run_config(log, epochs=3, valid_every=10, patience=20)
+    found = estimate(settings, log=log)
+    assert list(tmp_path.iterdir()) == []
+    run = fit(settings, tmp_path / "run", log=log)
+    lines = written(run.folder)
+    assert found.epochs * found.steps == max(line["step"] for line in lines if "step" in line)
+    assert found.validations == sum("valid" in line for line in lines)
+    assert found.parameters == sum(value.numel() for value in run.model.parameters())
+    assert found.seconds == pytest.approx(
+        found.begin_seconds + 3 * found.steps * found.step_seconds + found.validations * found.validation_seconds
+    )
+    tensors = [file for file in run.folder.rglob("*.safetensors") if file.name != checkpoint.ARRAYS]
+    kept = sum(file.stat().st_size for file in tensors)
+    last = sum(file.stat().st_size for file in tensors if file.parent.name == "last")
+    assert found.disk == pytest.approx(kept + last, rel=0.1)
+
+
+def test_an_estimate_by_the_command_line(run: Said, log: Log, tmp_path: Path) -> None:
+    words = ["--log", str(log.folder), "--protocol", "loo-full", "--model.name", "pooling", "--train.epochs", "2"]
+    said = run("train", *words, "--estimate")
+    assert (said.status, said.err) == (0, "")
+    assert re.fullmatch(
+        r"parameters  [\d,]+\nmemory      [\d.]+ [MG]B\ndisk        [\d.]+ [kM]B\n"
+        r"time        \d+ s at most: \S+ s to begin, 2 epochs of \d+ steps of \S+ s, 2 validations of \S+ s\n",
+        said.out,
+    )
+    assert json.loads(run("train", *words, "--estimate", "--json").out)["epochs"] == 2
+    assert run("train", "--resume", "x", "--estimate").status == 2
+
+
+@pytest.mark.slow
+def test_an_estimate_is_right_within_a_factor_of_two(log: Log, tmp_path: Path) -> None:
+    settings = run_config(log, epochs=40, patience=40, batch_size=8)
+    found = estimate(settings, log=log)
+    begun = time.perf_counter()
+    fit(settings, tmp_path / "run", log=log)
+    assert 0.5 < found.seconds / (time.perf_counter() - begun) < 2

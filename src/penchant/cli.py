@@ -22,6 +22,7 @@ from penchant.errors import ConfigError, PenchantError
 from penchant.progress import progress
 
 if TYPE_CHECKING:
+    from penchant.train.config import RunConfig
     from penchant.train.fit import Run
 
 app = App(name="penchant", version=__version__, help="From a log of what people did to a served, explained recommender.")
@@ -225,6 +226,7 @@ def train(
     resume: Path | None = None,
     from_: Annotated[Path | None, Parameter(name="--from")] = None,
     from_embeddings: Path | None = None,
+    estimate: Annotated[bool, Parameter(negative="")] = False,
     json: Json = False,
 ) -> None:
     """Train a model into a run folder: config, metrics as JSON lines, checkpoints, bundle.
@@ -232,6 +234,7 @@ def train(
     Example: penchant train recipes/movielens-1m-din.toml --out runs/din --train.epochs 3
     Example: penchant train --log shop-log --from runs/monday/bundle --out runs/tuesday
     Example: penchant train --resume runs/din
+    Example: penchant train recipes/movielens-1m-din.toml --estimate
 
     Parameters
     ----------
@@ -246,6 +249,8 @@ def train(
         A bundle that the run continues on a Log that has grown, as --grow.bundle says too; what is not said is as in that bundle's run.
     from_embeddings
         A bundle, of any model, whose vectors of items and of their attributes the run starts from, as --embeddings says too.
+    estimate
+        Train nothing; say what the run would take at most in memory, disk and time, by some steps and validations done for real.
     """
     from penchant.config import parse_flags, read
     from penchant.models import label
@@ -254,12 +259,12 @@ def train(
     from penchant.train.fit import resume as go_on
 
     if resume is not None:
-        if config or out is not None or from_ is not None or from_embeddings is not None:
+        if config or out is not None or from_ is not None or from_embeddings is not None or estimate:
             raise ConfigError("--resume goes on with a run as it was configured; nothing else can be said beside it.")
         with progress() as shown:
             shown.stage(f"resuming {resume}")
             return _trained(go_on(resume, report=shown.run), json)
-    if out is None:
+    if out is None and not estimate:
         raise ConfigError("--out names the new folder for the run; or --resume one that broke off.")
     file, words = (Path(config[0]), config[1:]) if config and not config[0].startswith("--") else (None, config)
     flags = parse_flags(words)
@@ -268,6 +273,8 @@ def train(
             raise ConfigError(f"{flag} and --{key} say the same; give one of them.")
         flags |= {} if value is None else {key: str(value)}
     settings = read(RunConfig, file or {}, flags, where=None if file else "flags")
+    if out is None or estimate:
+        return _estimated(settings, json)
     with progress() as shown:
         shown.stage(f"training {label(settings.model.get('name', 'din'), settings.auxiliary, settings.long)}")
         try:
@@ -275,6 +282,19 @@ def train(
         except KeyboardInterrupt:
             _fail(130, f"interrupted; penchant train --resume {out} goes on with it." if out.exists() else "interrupted.", debug=False)
     _trained(done, json)
+
+
+def _estimated(settings: RunConfig, json: bool) -> None:
+    """What a run would take."""
+    from penchant import show
+    from penchant.train.estimate import estimate
+
+    with progress() as shown:
+        shown.stage("measuring some steps")
+        found = estimate(settings)
+    if json:
+        return _json({**asdict(found), "seconds": found.seconds})
+    show.estimated(_console(), found)
 
 
 def _trained(done: Run, json: bool) -> None:

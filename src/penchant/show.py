@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
@@ -12,6 +13,7 @@ from rich.table import Table
 if TYPE_CHECKING:  # which import torch, while tables do not need it
     from penchant.compare import Compared
     from penchant.scorer import Scored
+    from penchant.train.estimate import Estimate
 
 METRICS = ("hr@10", "ndcg@10", "map@10", "mrr@10", "recall@10", "gauc", "auc", "log-loss", "calibration-error", "predicted/observed")
 LENT = {  # what stands behind the steps of lending
@@ -253,6 +255,31 @@ def facts(console: Console, rows: Mapping[str, Any]) -> None:
     for name, value in rows.items():
         shown = f"{value:,}" if isinstance(value, int) else f"{value:,.4g}" if isinstance(value, float) else str(value)
         console.print(f"{name:<{width}}  {shown}", soft_wrap=True, highlight=False, markup=False)
+
+
+def estimated(console: Console, found: Estimate) -> None:
+    """What a run would take, at most."""
+    epochs = f"{found.epochs:,} epochs of {found.steps:,} steps of {found.step_seconds:.2g} s"
+    validations = f"{found.validations:,} validations of {found.validation_seconds:.2g} s"
+    rows = {
+        "parameters": f"{found.parameters:,}",
+        "memory": _size(found.memory),
+        "disk": _size(found.disk),
+        "time": f"{_duration(found.seconds)} at most: {found.begin_seconds:.2g} s to begin, {epochs}, {validations}",
+    }
+    facts(console, rows)
+
+
+def _size(count: float) -> str:
+    """Bytes as people say them."""
+    at = min(int(math.log10(max(count, 1)) // 3), 4)
+    return f"{count / 1000**at:.3g} {('bytes', 'kB', 'MB', 'GB', 'TB')[at]}"
+
+
+def _duration(seconds: float) -> str:
+    if seconds < 120:
+        return f"{seconds:.0f} s"
+    return f"{seconds / 60:.0f} min" if seconds < 7200 else f"{seconds / 3600:.1f} h"
 
 
 def _cell(summary: Mapping[str, Any], metric: str, *, wide: bool) -> str:

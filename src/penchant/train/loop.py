@@ -35,7 +35,7 @@ class Progress:
     epoch: int
     step: int
     steps: int  # of an epoch
-    batch_size: int
+    batch_size: int  # requests a step
     best: float | None  # validation metric
     loss: float | None = None  # mean since the last report
     rate: float | None = None  # examples a second
@@ -219,7 +219,7 @@ class Loop:
                     epoch=epoch,
                     step=(self.step - 1) % self.steps + 1,
                     steps=self.steps,
-                    batch_size=self.config.train.batch_size,
+                    batch_size=self.config.train.batch_size * self.config.train.accumulate,
                     loss=loss,
                     rate=rate,
                     best=best,
@@ -264,7 +264,7 @@ class Loop:
                     epoch=epoch,
                     step=at,
                     steps=self.steps,
-                    batch_size=wanted.batch_size,
+                    batch_size=wanted.batch_size * wanted.accumulate,
                     best=self.best[monitor],
                     valid=value,
                 )
