@@ -52,6 +52,7 @@ def test_the_result_can_be_written_down() -> None:
         "floor_seconds",
         "step_seconds",
         "step_over_floor",
+        "against",
         "facts",
     }
     facts = found["facts"]

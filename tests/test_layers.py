@@ -36,7 +36,8 @@ MAY = {
     "demo": (*CONTRACT, "models", "bundle", "scorer", "data", "evaluate", "train"),
     "compare": (*CONTRACT, "models", "bundle", "metrics", "data", "evaluate", "train"),
     "figures": ("errors", "files", "compare"),
-    "show": ("scorer", "compare"),
+    "show": ("scorer", "compare", "train"),
+    "__main__": ("cli",),
     "progress": ("train", "bench"),
     "cli": (
         *CONTRACT,

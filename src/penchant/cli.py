@@ -533,27 +533,75 @@ def check(model: str, *config: Words, json: Json = False) -> None:
 
 
 @bench.command(name="train")
-def bench_train(*, model: str = "din", rounds: int = 5, steps: int = 20, full: bool = False, json: Json = False) -> None:
-    """Training samples a second, beside a fixed reference loop and the step's arithmetic floor.
+def bench_train(
+    *,
+    model: str = "din",
+    rounds: int = 5,
+    steps: int = 20,
+    full: bool = False,
+    threads: int | None = None,
+    against: str | None = None,
+    trim: bool = False,
+    peers: Path = Path(".peers"),
+    json: Json = False,
+) -> None:
+    """Training samples a second, beside a fixed reference loop, the step's arithmetic floor, and another library.
 
     Parameters
     ----------
     rounds
-        Alternating rounds of the two loops.
+        Alternating rounds of the loops.
     steps
         Steps a round.
     full
         All pasts exactly 50 events long, instead of 9 on average.
+    threads
+        Of each loop; by default as many as torch takes.
+    against
+        A library whose own model takes its turn on the same data: fuxictr, torch_rechub or deepctr_torch.
+    trim
+        Its pasts end with the longest of their batch, where it can, instead of at 50.
+    peers
+        Where `penchant bench peer` put that library.
     """
     from penchant import show
     from penchant.bench.train import bench_train as run
 
     with progress() as shown:
         shown.stage("measuring")
-        found = run(model=model, rounds=rounds, steps=steps, full=full, report=shown.measured)
+        found = run(
+            model=model,
+            rounds=rounds,
+            steps=steps,
+            full=full,
+            threads=threads,
+            against=against,
+            trim=trim,
+            peers=peers,
+            report=shown.measured,
+        )
     if json:
         return _json(found.as_dict())
     show.bench(_console(), found.as_dict())
+
+
+@bench.command(name="peer")
+def bench_peer(name: str, *, peers: Path = Path(".peers"), json: Json = False) -> None:
+    """Install another library into an environment of its own, for `bench train --against`.
+
+    Parameters
+    ----------
+    name
+        fuxictr, torch_rechub or deepctr_torch.
+    peers
+        The folder that holds the environments.
+    """
+    from penchant.bench.against import make_environment
+
+    with progress() as shown:
+        shown.stage(f"installing {name}")
+        python = make_environment(name, peers)
+    _facts({"peer": name, "python": str(python)}, json)
 
 
 def _figures() -> Any:

@@ -163,12 +163,20 @@ def bench(console: Console, found: Mapping[str, Any]) -> None:
         f"{facts_of['model']}, samples/s": spread.format(**found["ours"], digits=0),
         "reference loop, samples/s": spread.format(**found["reference"], digits=0),
         "ratio": spread.format(**found["ratio"], digits=2),
+        **_against(found["against"], spread),
         "step, ms": f"{found['step_seconds'] * 1e3:>10.1f}",
         "its floor, ms": f"{found['floor_seconds'] * 1e3:>10.1f}  ({floor})",
         "step over floor": f"{found['step_over_floor']:>10.2f}",
     }
     facts(console, rows)
     console.print(", ".join(f"{name} {value}" for name, value in facts_of.items()), soft_wrap=True, highlight=False, markup=False)
+
+
+def _against(found: Mapping[str, Any] | None, spread: str) -> dict[str, str]:
+    if found is None:
+        return {}
+    name = f"{found['facts']['peer']} {found['facts']['version']}{', trimmed' if found['facts']['trimmed'] else ''}"
+    return {f"{name}, samples/s": spread.format(**found["speed"], digits=0), "ratio to it": spread.format(**found["ratio"], digits=2)}
 
 
 def laws(console: Console, found: Mapping[str, Any]) -> None:

@@ -1,7 +1,8 @@
 """How quick a training step is: beside the yardstick, and beside what its matrix products alone would take.
 
     made data ──┬── ours:       collate ─ model ─ loss ─ backward ─ Optimiser ──┐
-                └── reference:  pad ───── model ─ loss ─ backward ─ Adam ───────┴── samples a second, in turns
+                ├── reference:  pad ───── model ─ loss ─ backward ─ Adam ───────┼── samples a second, in turns
+                └── a peer:     another library's own model and step ───────────┘   (bench/against.py)
 
 Loading is a part of the step in both. The floor is the number of floating-point operations of a step's matrix products,
 divided by the rate that this machine reaches on one large product.
@@ -12,9 +13,10 @@ from __future__ import annotations
 import os
 import platform
 import time
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, nullcontext
 from dataclasses import asdict, dataclass
+from functools import partial
 from pathlib import Path
 from statistics import median
 from typing import Any
@@ -25,6 +27,7 @@ from torch import Tensor
 from torch.utils.flop_counter import FlopCounterMode
 
 from penchant.batch import Batch
+from penchant.bench.against import FOLDER, PeerLoop, peer_loop
 from penchant.bench.reference import REFERENCE, ReferenceLoop
 from penchant.bench.simulate import Made, simulate
 from penchant.collate import Pasts, Requests, collate
@@ -64,6 +67,16 @@ class Round:
     rounds: int
     ours: float  # samples a second
     reference: float
+    peer: float | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Against:
+    """Another library's own model, in the same rounds."""
+
+    facts: Mapping[str, Any]  # peer, version, model, trimmed: whether its pasts end with the longest of their batch
+    speed: Speed
+    ratio: Speed  # ours over the peer's, round by round
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -78,6 +91,7 @@ class TrainBench:
     floor_seconds: float  # what a step's products would take at that rate
     step_seconds: float  # what a step takes
     step_over_floor: float
+    against: Against | None
     facts: dict[str, Any]  # of the machine and the shapes
 
     def as_dict(self) -> dict[str, Any]:
@@ -99,11 +113,16 @@ def bench_train(
     steps: int = 20,
     threads: int | None = None,
     seed: int = 0,
+    against: str | None = None,
+    trim: bool = False,
+    peers: Path = FOLDER,
     report: Callable[[Round], None] | None = None,
 ) -> TrainBench:
     """Measures `rounds` of `steps` training steps of a model and of the yardstick, in turns, on the same made requests.
 
-    Raises UnknownNameError, and ConfigError for sizes below 1 or a model that learns nothing.
+    against: a peer, another library whose own model takes its turn too, in the environment that `peers` holds of it; trim: its pasts
+    are cut to the longest of their batch, where it can.
+    Raises UnknownNameError, and ConfigError for sizes below 1, a model that learns nothing, and a peer that does not run.
     """
     sizes = {
         "users": users,
@@ -121,11 +140,15 @@ def bench_train(
     with _threads(threads), torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         ours, reference = OurLoop(made, model, dim=dim), ReferenceLoop(made, dim=dim, longest=longest, rate=RATE)
-        first, second = _rounds(made, ours, reference, batch_size, rounds, steps, report)
+        settings = {"model": model, "dim": dim, "longest": longest, "rate": RATE, "threads": torch.get_num_threads(), "seed": seed}
+        settings |= {"attention": OWN["attention"], "head": OWN["head"]}
+        with nullcontext() if against is None else peer_loop(against, made, settings, trim=trim, folder=peers) as peer:
+            first, second, third = _rounds(made, ours, reference, peer, batch_size, rounds, steps, report)
         flops = count_flops(lambda: ours.step(made.requests(0, batch_size)))
         rate = measure_rate()
         facts = _facts() | {"model": model, **sizes, "full": full, "seed": seed, "events": _events(made, batch_size)}
-    return _result(first, second, flops, rate, batch_size, facts)
+    other = None if peer is None else Against(facts=peer.facts, speed=Speed.of(third), ratio=_ratio(first, third))
+    return _result(first, second, other, flops, rate, batch_size, facts)
 
 
 class OurLoop:
@@ -211,43 +234,55 @@ def _rounds(
     made: Made,
     ours: OurLoop,
     reference: ReferenceLoop,
+    peer: PeerLoop | None,
     size: int,
     rounds: int,
     steps: int,
     report: Callable[[Round], None] | None,
-) -> tuple[list[float], list[float]]:
-    """Samples a second of each round of both loops; both are given the same requests."""
-    for loop in (ours, reference):
-        _seconds(made, loop, size, range(WARM_UP))
-    first: list[float] = []
-    second: list[float] = []
-    for number in range(rounds):
-        part = range(WARM_UP + number * steps, WARM_UP + (number + 1) * steps)
-        first.append(size * steps / _seconds(made, ours, size, part))
-        second.append(size * steps / _seconds(made, reference, size, part))
+) -> tuple[list[float], list[float], list[float]]:
+    """Samples a second of each round of all loops; they are given the same requests."""
+    loops: list[Callable[[Sequence[Ints]], float]] = [partial(_seconds, ours), partial(_seconds, reference)]
+    loops += [] if peer is None else [peer.seconds]
+    found: list[list[float]] = [[] for _ in range(3)]
+    for number in range(rounds + 1):
+        warm = number == 0
+        part = range(WARM_UP) if warm else range(WARM_UP + (number - 1) * steps, WARM_UP + number * steps)
+        requests = [made.requests(step, size) for step in part]
+        rates = [size * len(requests) / loop(requests) for loop in loops]
+        if warm:
+            continue
+        for each, rate in zip(found, rates, strict=False):
+            each.append(rate)
         if report is not None:
-            report(Round(number=number + 1, rounds=rounds, ours=first[-1], reference=second[-1]))
-    return first, second
+            report(Round(number=number, rounds=rounds, ours=rates[0], reference=rates[1], peer=rates[2] if peer else None))
+    return found[0], found[1], found[2]
 
 
-def _seconds(made: Made, loop: OurLoop | ReferenceLoop, size: int, steps: range) -> float:
+def _seconds(loop: OurLoop | ReferenceLoop, requests: Sequence[Ints]) -> float:
     begun = time.perf_counter()
-    for step in steps:
-        loop.step(made.requests(step, size))
+    for request in requests:
+        loop.step(request)
     return time.perf_counter() - begun
 
 
-def _result(first: list[float], second: list[float], flops: int, rate: float, size: int, facts: dict[str, Any]) -> TrainBench:
+def _ratio(one: Sequence[float], other: Sequence[float]) -> Speed:
+    return Speed.of([a / b for a, b in zip(one, other, strict=True)])
+
+
+def _result(
+    first: list[float], second: list[float], against: Against | None, flops: int, rate: float, size: int, facts: dict[str, Any]
+) -> TrainBench:
     ours, step, floor = Speed.of(first), size / median(first), flops / rate
     return TrainBench(
         ours=ours,
         reference=Speed.of(second),
-        ratio=Speed.of([one / other for one, other in zip(first, second, strict=True)]),
+        ratio=_ratio(first, second),
         flops=flops,
         flops_a_second=rate,
         floor_seconds=floor,
         step_seconds=step,
         step_over_floor=step / floor,
+        against=against,
         facts=facts,
     )
 

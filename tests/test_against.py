@@ -1,0 +1,152 @@
+"""Other libraries' models in processes of their own: what they are given, what is measured, and what is said where they fail."""
+
+from __future__ import annotations
+
+import json
+import re
+import shutil
+import sys
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from said import Said
+
+from penchant.bench import against
+from penchant.bench.against import PEERS, SCRIPTS, find_peer, make_environment, peer_loop
+from penchant.bench.simulate import Made, simulate
+from penchant.bench.train import bench_train
+from penchant.errors import ConfigError, UnknownNameError
+
+SMALL: dict[str, Any] = {"users": 60, "items": 120, "categories": 6, "longest": 12, "mean_past": 4}
+SETTINGS: dict[str, Any] = {"model": "din", "dim": 4, "longest": 12, "attention": [8], "head": [8], "rate": 1e-3, "threads": 1, "seed": 0}
+FAKE = '''
+class Peer:
+    """Says a number of all that it was given."""
+    name, trims, version = "Fake", True, "1.0"
+
+    def __init__(self, arrays, settings):
+        print("a peer's own words are no answer")
+        self.sizes = arrays.items, arrays.categories
+
+    def step(self, batch):
+        self.batch = batch
+        assert self.sizes == (121, 7)
+        weights = {"item": 1, "category": 1e3, "label": 1e6, "length": 1e7}
+        said = sum(weight * float(batch[name].sum()) for name, weight in weights.items())
+        cells = batch["past_item"].shape[1]
+        past = float((batch["past_item"] * (1 + batch["past_category"])).sum())
+        assert ((batch["past_item"] > 0).sum(1) == batch["length"]).all() and ((batch["not_item"] > 0) == (batch["past_item"] > 0)).all()
+        return said + past / 1e7 + 1e9 * cells
+'''
+
+
+@pytest.fixture
+def made() -> Made:
+    return simulate(**SMALL, full=False, seed=0)
+
+
+@pytest.fixture
+def fake(tmp_path: Path) -> dict[str, Any]:
+    """A peer in our own environment."""
+    shutil.copy(SCRIPTS / "loop.py", tmp_path / "loop.py")
+    (tmp_path / "of_fuxictr.py").write_text(FAKE)
+    return {"python": Path(sys.executable), "scripts": tmp_path}
+
+
+@pytest.mark.parametrize("trim", [False, True])
+def test_a_peer_is_given_the_same_requests(trim: bool, made: Made, fake: dict[str, Any]) -> None:
+    requests = [made.requests(step, 16) for step in range(3)]
+    with peer_loop("fuxictr", made, SETTINGS, trim=trim, **fake) as peer:
+        assert peer.facts == {"peer": "fuxictr", "version": "1.0", "model": "Fake", "trimmed": trim}
+        assert peer.seconds(requests[:1]) > 0
+        assert peer.seconds(requests[1:]) > 0
+        process = peer.process
+    assert process.poll() is not None
+    category, expected = made.encoding.catalogue.code[:, 0], []
+    for request in requests:
+        past, length = made.past(request)
+        item, event = made.item[request], made.event[past]
+        said = item.sum() + 1e3 * category[item].sum() + 1e6 * made.label[request].sum() + 1e7 * length.sum()
+        expected.append(said + (event * (1 + category[event])).sum() / 1e7 + 1e9 * (length.max() if trim else 12))
+    np.testing.assert_allclose(peer.losses, expected, rtol=1e-14)
+
+
+def test_a_peer_takes_its_turn(fake: dict[str, Any], monkeypatch: pytest.MonkeyPatch) -> None:
+    def loop(name: str, made: Made, settings: dict[str, Any], *, trim: bool, folder: Path) -> Any:
+        return peer_loop(name, made, settings, trim=trim, **fake)
+
+    monkeypatch.setattr("penchant.bench.train.peer_loop", loop)
+    seen: list[Any] = []
+    found = bench_train(**SMALL, dim=4, batch_size=16, rounds=3, steps=2, threads=1, against="fuxictr", report=seen.append)
+    assert found.against is not None
+    assert [one.peer for one in seen] == list(found.against.speed.each)
+    assert found.against.ratio.each == tuple(a / b for a, b in zip(found.ours.each, found.against.speed.each, strict=True))
+    assert json.loads(json.dumps(found.as_dict()))["against"]["facts"]["model"] == "Fake"
+    assert bench_train(**SMALL, dim=4, batch_size=16, rounds=1, steps=1, threads=1).against is None
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("import nothing_of_that_name", "ModuleNotFoundError: No module named 'nothing_of_that_name'"),
+        (FAKE.replace("self.batch = batch", "raise LookupError('of a step')"), "LookupError: of a step"),
+        ("raise SystemExit(7)", "exit status 7"),
+    ],
+)
+def test_a_peer_that_fails_says_why(text: str, said: str, made: Made, fake: dict[str, Any]) -> None:
+    (fake["scripts"] / "of_fuxictr.py").write_text(text)
+    with pytest.raises(ConfigError) as fault, peer_loop("fuxictr", made, SETTINGS, **fake) as peer:
+        peer.seconds([made.requests(0, 4)])
+    assert str(fault.value) == f"bench train: the peer's process ended: {said}"
+
+
+def test_what_is_refused(made: Made, tmp_path: Path) -> None:
+    assert find_peer("torch-rechub") is PEERS["torch_rechub"]
+    with pytest.raises(UnknownNameError, match="Did you mean 'fuxictr'"):
+        find_peer("fuxictrl")
+    with pytest.raises(ConfigError) as model, peer_loop("torch-rechub", made, {**SETTINGS, "model": "dien"}):
+        pass
+    assert str(model.value) == "bench train: torch-rechub has no model 'dien' here; din was wanted."
+    with pytest.raises(ConfigError) as there, peer_loop("fuxictr", made, SETTINGS, folder=tmp_path):
+        pass
+    assert str(there.value) == f"{tmp_path}: there is no environment of fuxictr; make it by `penchant bench peer fuxictr`."
+
+
+def test_an_environment_that_is_there_is_kept(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    python = tmp_path / "fuxictr" / "bin" / "python"
+    python.parent.mkdir(parents=True)
+    python.touch()
+    monkeypatch.setattr(against.subprocess, "run", lambda *given, **more: pytest.fail("nothing is to be installed"))
+    assert make_environment("fuxictr", tmp_path) == python
+
+
+@pytest.fixture
+def run(capsys: pytest.CaptureFixture[str]) -> Said:
+    return Said(capsys)
+
+
+def test_by_the_command_line(run: Said, tmp_path: Path) -> None:
+    said = run("bench", "train", "--against", "fuxictr", "--peers", str(tmp_path), "--rounds", "1", "--steps", "1")
+    assert (said.status, said.err) == (
+        2,
+        f"penchant: {tmp_path}: there is no environment of fuxictr; make it by `penchant bench peer fuxictr`.\n",
+    )
+
+
+@pytest.mark.registry
+@pytest.mark.slow
+@pytest.mark.timeout(900)
+@pytest.mark.parametrize("name", list(PEERS))
+def test_a_peer_s_own_model_learns(name: str, tmp_path: Path, run: Said) -> None:
+    """From its own package, installed for this."""
+    said = run("bench", "peer", name, "--peers", str(tmp_path))
+    assert (said.status, said.err) == (0, "")
+    data = simulate(users=2000, items=500, categories=12, mean_past=5, longest=12, full=False, seed=0)
+    for model in find_peer(name).models:
+        settings = {**SETTINGS, "model": model, "dim": 16, "rate": 1e-2}
+        with peer_loop(name, data, settings, folder=tmp_path) as peer:
+            assert re.fullmatch(r"\d+\.\d+\.\d+", peer.facts["version"])
+            peer.seconds([data.requests(step, 128) for step in range(60)])
+        assert np.mean(peer.losses[-10:]) < np.mean(peer.losses[:5]) - 0.01
