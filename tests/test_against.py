@@ -6,6 +6,7 @@ import json
 import re
 import shutil
 import sys
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -15,11 +16,14 @@ from said import Said
 
 from penchant.bench import against
 from penchant.bench.against import PEERS, SCRIPTS, find_peer, make_environment, peer_loop
+from penchant.bench.score import bench_score
 from penchant.bench.simulate import Made, simulate
 from penchant.bench.train import bench_train
 from penchant.errors import ConfigError, UnknownNameError
+from penchant.models import DIN
 
 SMALL: dict[str, Any] = {"users": 60, "items": 120, "categories": 6, "longest": 12, "mean_past": 4}
+SCORED: dict[str, Any] = {"events": 30, "candidates": 8, "items": 120, "categories": 6, "dim": 4, "rounds": 3, "threads": 1}
 SETTINGS: dict[str, Any] = {"model": "din", "dim": 4, "longest": 12, "attention": [8], "head": [8], "rate": 1e-3, "threads": 1, "seed": 0}
 FAKE = '''
 class Peer:
@@ -32,13 +36,17 @@ class Peer:
 
     def step(self, batch):
         self.batch = batch
-        assert self.sizes == (121, 7)
+        assert self.sizes[1] == 7
         weights = {"item": 1, "category": 1e3, "label": 1e6, "length": 1e7}
         said = sum(weight * float(batch[name].sum()) for name, weight in weights.items())
         cells = batch["past_item"].shape[1]
         past = float((batch["past_item"] * (1 + batch["past_category"])).sum())
         assert ((batch["past_item"] > 0).sum(1) == batch["length"]).all() and ((batch["not_item"] > 0) == (batch["past_item"] > 0)).all()
         return said + past / 1e7 + 1e9 * cells
+
+    def score(self, batch):
+        assert len(batch["item"]) == 8 and batch["length"].tolist() == [30] * 8
+        return batch["item"]
 '''
 
 
@@ -85,6 +93,41 @@ def test_a_peer_takes_its_turn(fake: dict[str, Any], monkeypatch: pytest.MonkeyP
     assert found.against.ratio.each == tuple(a / b for a, b in zip(found.ours.each, found.against.speed.each, strict=True))
     assert json.loads(json.dumps(found.as_dict()))["against"]["facts"]["model"] == "Fake"
     assert bench_train(**SMALL, dim=4, batch_size=16, rounds=1, steps=1, threads=1).against is None
+
+
+def test_a_peer_scores_in_its_turn(fake: dict[str, Any], monkeypatch: pytest.MonkeyPatch) -> None:
+    def loop(name: str, made: Made, settings: dict[str, Any], *, folder: Path) -> Any:
+        return peer_loop(name, made, settings, **fake)
+
+    monkeypatch.setattr("penchant.bench.score.peer_loop", loop)
+    found = bench_score(**SCORED, against="fuxictr")
+    assert found.against is not None
+    assert found.against["ratio"]["each"] == tuple(a / b for a, b in zip(found.against["ms"]["each"], found.ours.each, strict=True))
+    assert found.against["kept_ratio"]["each"] == tuple(a / b for a, b in zip(found.against["ms"]["each"], found.score.each, strict=True))
+
+
+@pytest.mark.parametrize("model", ["din", "dien", "pooling"])
+def test_scoring_holds_together(model: str) -> None:
+    found = bench_score(**SCORED, model=model)
+    assert found.ours.each == pytest.approx([sum(parts) for parts in zip(found.items.each, found.read.each, found.score.each, strict=True)])
+    assert found.ratio.each == tuple(a / b for a, b in zip(found.reference.each, found.ours.each, strict=True))
+    assert len(found.ours.each) == 3
+    assert found.difference < 1e-5
+    assert 0 <= found.half["overlap@10"] <= 1 == found.half["overlap@100"]
+    assert json.loads(json.dumps(found.as_dict()))["facts"]["events"] == 30
+    assert found.memory_bytes > 0
+
+
+def test_scores_that_depend_on_other_candidates_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    real = DIN.score
+
+    def score(model: DIN, items: Any, memory: Any, batch: Any, *, explain: bool = False) -> Any:
+        found = real(model, items, memory, batch, explain=explain)
+        return replace(found, logit=found.logit - found.logit.mean(1, keepdim=True))
+
+    monkeypatch.setattr(DIN, "score", score)
+    with pytest.raises(ConfigError, match="logits differ by"):
+        bench_score(**SCORED)
 
 
 @pytest.mark.parametrize(
@@ -135,6 +178,13 @@ def test_by_the_command_line(run: Said, tmp_path: Path) -> None:
     )
 
 
+def test_scoring_by_the_command_line(run: Said) -> None:
+    said = run("bench", "score", "--events", "20", "--candidates", "10", "--rounds", "1", "--threads", "1")
+    assert (said.status, said.err) == (0, "")
+    assert re.search(r"^off candidates alone +\S+$", said.out, re.MULTILINE)
+    assert run("bench", "score", "--events", "0").err == "penchant: bench score: events is 0; at least 1 was wanted.\n"
+
+
 @pytest.mark.registry
 @pytest.mark.slow
 @pytest.mark.timeout(900)
@@ -149,4 +199,5 @@ def test_a_peer_s_own_model_learns(name: str, tmp_path: Path, run: Said) -> None
         with peer_loop(name, data, settings, folder=tmp_path) as peer:
             assert re.fullmatch(r"\d+\.\d+\.\d+", peer.facts["version"])
             peer.seconds([data.requests(step, 128) for step in range(60)])
+            assert peer.scoring(data.requests(0, 16)) > 0
         assert np.mean(peer.losses[-10:]) < np.mean(peer.losses[:5]) - 0.01

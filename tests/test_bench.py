@@ -89,8 +89,8 @@ def test_both_loops_learn() -> None:
     data = made(items=60, categories=3)
     for loop in (OurLoop(data, "din", dim=8), ReferenceLoop(data, dim=8, longest=12, rate=1e-2)):
         if isinstance(loop, OurLoop):
-            for group in (group for part in loop.optimiser.parts for group in part.param_groups):
-                group["lr"] = 1e-2
+            for group in (group for part in loop.learning.optimiser.parts for group in part.param_groups):
+                group["rate"] = 1e-2
         losses = [float(loop.step(data.requests(step, 200))) for step in range(60)]
         assert 0.6 < np.mean(losses[:3]) < 0.8
         assert np.mean(losses[-3:]) < 0.45  # a candidate's own popularity explains less than this

@@ -585,6 +585,46 @@ def bench_train(
     show.bench(_console(), found.as_dict())
 
 
+@bench.command(name="score")
+def bench_score(
+    *,
+    model: str = "din",
+    events: int = 200,
+    candidates: int = 1000,
+    rounds: int = 9,
+    threads: int | None = None,
+    against: str | None = None,
+    peers: Path = Path(".peers"),
+    json: Json = False,
+) -> None:
+    """Milliseconds to score one person's candidates, beside tiling the past for each of them.
+
+    Parameters
+    ----------
+    events
+        Of the person's past.
+    rounds
+        Requests that are measured, each in turn.
+    threads
+        Of each; by default as many as torch takes.
+    against
+        A library whose own model takes its turn: fuxictr, torch_rechub or deepctr_torch.
+    peers
+        Where `penchant bench peer` put that library.
+    """
+    from penchant import show
+    from penchant.bench.score import bench_score as run
+
+    with progress() as shown:
+        shown.stage("measuring")
+        found = run(
+            model=model, events=events, candidates=candidates, rounds=rounds, threads=threads, against=against, peers=peers
+        ).as_dict()
+    if json:
+        return _json(found)
+    show.bench_score(_console(), found)
+
+
 @bench.command(name="peer")
 def bench_peer(name: str, *, peers: Path = Path(".peers"), json: Json = False) -> None:
     """Install another library into an environment of its own, for `bench train --against`.

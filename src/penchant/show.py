@@ -172,6 +172,39 @@ def bench(console: Console, found: Mapping[str, Any]) -> None:
     console.print(", ".join(f"{name} {value}" for name, value in facts_of.items()), soft_wrap=True, highlight=False, markup=False)
 
 
+def bench_score(console: Console, found: Mapping[str, Any]) -> None:
+    """Milliseconds of a request's parts, and of others beside it."""
+
+    def spread(value: Mapping[str, float], digits: int) -> str:
+        return f"{value['median']:>10,.{digits}f}  ({value['least']:,.{digits}f} to {value['most']:,.{digits}f})"
+
+    half, against = found["half"], found["against"]
+    rows = {
+        "vectors of items, ms": spread(found["items"], 2),
+        "reading the past, ms": spread(found["read"], 2),
+        "scoring, ms": spread(found["score"], 2),
+        f"{found['facts']['model']} in all, ms": spread(found["ours"], 2),
+        "reference, tiled, ms": spread(found["reference"], 2),
+        "times ours in all": spread(found["ratio"], 2),
+        "times scoring alone": spread(found["kept_ratio"], 2),
+    }
+    if against is not None:
+        name = f"{against['facts']['peer']} {against['facts']['version']}"
+        rows |= {
+            f"{name}, ms": spread(against["ms"], 2),
+            "its times ours in all": spread(against["ratio"], 2),
+            "its times scoring alone": spread(against["kept_ratio"], 2),
+        }
+    same = ", ".join(f"{half[f'overlap@{top}']:.0%} of the first {top}" for top in (10, 100))
+    rows |= {
+        "bfloat16 in all, ms": f"{spread(half['ms'], 2)}, {same} the same",
+        "memory kept, bytes": f"{found['memory_bytes']:>10,}",
+        "off candidates alone": f"{found['difference']:>10.1g}",
+    }
+    facts(console, rows)
+    console.print(", ".join(f"{name} {value}" for name, value in found["facts"].items()), soft_wrap=True, highlight=False, markup=False)
+
+
 def _against(found: Mapping[str, Any] | None, spread: str) -> dict[str, str]:
     if found is None:
         return {}

@@ -92,13 +92,20 @@ class PeerLoop:
 
     def seconds(self, requests: Sequence[Ints]) -> float:
         """What the steps of these requests take, by the peer's own clock: what is said between the processes is not in it."""
-        stdin: IO[str] = self.process.stdin  # type: ignore[assignment]
-        with suppress(BrokenPipeError):  # it has ended, and `answer` says why
-            stdin.write(json.dumps([request.tolist() for request in requests]) + "\n")
-            stdin.flush()
-        told = self.answer()
+        told = self._told({"steps": [request.tolist() for request in requests]})
         self.losses += told["losses"]
         return float(told["seconds"])
+
+    def scoring(self, request: Ints) -> float:
+        """What scoring these requests takes, as one batch."""
+        return float(self._told({"score": request.tolist()})["seconds"])
+
+    def _told(self, question: Mapping[str, Any]) -> dict[str, Any]:
+        stdin: IO[str] = self.process.stdin  # type: ignore[assignment]
+        with suppress(BrokenPipeError):  # it has ended, and `answer` says why
+            stdin.write(json.dumps(question) + "\n")
+            stdin.flush()
+        return self.answer()
 
     def answer(self) -> dict[str, Any]:
         """The next line that it says. Raises ConfigError with its last words where it has ended."""

@@ -135,9 +135,9 @@ def bench_train(
         "rounds": rounds,
         "steps": steps,
     }
-    _checked({**sizes, "threads": 1 if threads is None else threads})
+    at_least_one("bench train", {**sizes, "threads": 1 if threads is None else threads})
     made = simulate(users=users, items=items, categories=categories, mean_past=mean_past, longest=longest, full=full, seed=seed)
-    with _threads(threads), torch.random.fork_rng(devices=[]):
+    with threads_of(threads), torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         ours, reference = OurLoop(made, model, dim=dim), ReferenceLoop(made, dim=dim, longest=longest, rate=RATE)
         settings = {"model": model, "dim": dim, "longest": longest, "rate": RATE, "threads": torch.get_num_threads(), "seed": seed}
@@ -146,7 +146,7 @@ def bench_train(
             first, second, third = _rounds(made, ours, reference, peer, batch_size, rounds, steps, report)
         flops = count_flops(lambda: ours.step(made.requests(0, batch_size)))
         rate = measure_rate()
-        facts = _facts() | {"model": model, **sizes, "full": full, "seed": seed, "events": _events(made, batch_size)}
+        facts = machine() | {"model": model, **sizes, "full": full, "seed": seed, "events": _events(made, batch_size)}
     other = None if peer is None else Against(facts=peer.facts, speed=Speed.of(third), ratio=_ratio(first, third))
     return _result(first, second, other, flops, rate, batch_size, facts)
 
@@ -173,6 +173,15 @@ class OurLoop:
         self.further = _further(made, self.model.wants.further) if self.model.wants.further else None
 
     def batch(self, request: Ints) -> Batch:
+        """Requests of one candidate each."""
+        return self._batch(request, request[:, None])
+
+    def together(self, request: Ints) -> Batch:
+        """These requests of one person as one, of as many candidates."""
+        return self._batch(request[:1], request[None])
+
+    def _batch(self, request: Ints, asked: Ints) -> Batch:
+        """asked [R, C]: requests whose items are each one's candidates."""
         made = self.made
         past, length = made.past(request)
         requests = Requests(
@@ -181,8 +190,8 @@ class OurLoop:
             number=np.zeros((len(request), 0), np.float32),
             context=np.zeros((len(request), 0), np.int64),
             time=made.time[made.start[made.person[request] + 1] - 1] + 1,
-            item=made.item[request, None],
-            label=made.label[request, None],
+            item=made.item[asked],
+            label=made.label[asked],
             further=None if self.further is None else self.further[request],
             further_log_q=None if self.further is None else np.full(self.further[request].shape, -np.log(made.items), np.float32),
         )
@@ -287,10 +296,11 @@ def _result(
     )
 
 
-def _checked(sizes: dict[str, float]) -> None:
+def at_least_one(bench: str, sizes: Mapping[str, float]) -> None:
+    """Raises ConfigError for a size that is below 1."""
     for name, value in sizes.items():
         if value < 1:
-            raise ConfigError(f"bench train: {name} is {value}; at least 1 was wanted.")
+            raise ConfigError(f"{bench}: {name} is {value}; at least 1 was wanted.")
 
 
 def _events(made: Made, size: int) -> int:
@@ -299,7 +309,7 @@ def _events(made: Made, size: int) -> int:
 
 
 @contextmanager
-def _threads(count: int | None) -> Iterator[None]:
+def threads_of(count: int | None) -> Iterator[None]:
     before = torch.get_num_threads()
     torch.set_num_threads(before if count is None else count)
     try:
@@ -308,7 +318,7 @@ def _threads(count: int | None) -> Iterator[None]:
         torch.set_num_threads(before)
 
 
-def _facts() -> dict[str, Any]:
+def machine() -> dict[str, Any]:
     return {
         "python": platform.python_version(),
         "torch": torch.__version__,

@@ -1,6 +1,6 @@
 """Does the training steps that it is told, with a peer's own model: python loop.py SETTINGS.json
 
-    stdin     a line for each round: [[request, ...], ...], the requests of each step
+    stdin     a line for each round: {"steps": [[request, ...], ...]}, the requests of each step, or {"score": [request, ...]}
     stdout    {"peer", "version", "model", "trimmed"} when it is ready, then for each round {"seconds", "losses"}
 
 Pasts are filled up with 0 behind the events, once, before the first step, as these libraries are given them. A step takes its rows of that,
@@ -65,10 +65,13 @@ def main(file: str) -> None:
     trim = bool(settings["trim"]) and peer.trims
     print(json.dumps({"peer": settings["peer"], "version": peer.version, "model": peer.name, "trimmed": trim}), file=answers, flush=True)
     for line in sys.stdin:
-        steps = json.loads(line)
-        begun, losses = time.perf_counter(), []
-        for request in steps:
+        told, losses = json.loads(line), []
+        begun = time.perf_counter()
+        for request in told.get("steps", []):
             losses.append(peer.step(arrays.batch(request, trim)))
+        if "score" in told:
+            with torch.inference_mode():
+                peer.score(arrays.batch(told["score"], trim))
         seconds = time.perf_counter() - begun
         print(json.dumps({"seconds": seconds, "losses": [float(loss) for loss in losses]}), file=answers, flush=True)
 

@@ -43,11 +43,17 @@ class Peer:
         self.order = [parts[name] for name in self.model.feature_index]  # of the columns of one matrix of floats
 
     def step(self, batch: dict[str, torch.Tensor]) -> torch.Tensor:
-        given = [batch[name] if batch[name].dim() == 2 else batch[name][:, None] for name in self.order]
         label = batch["label"].float()
         self.model.optim.zero_grad()
-        said = self.model(torch.cat(given, 1).float()).squeeze(-1)
-        loss: torch.Tensor = self.model.loss_func(said, label, reduction="sum")
+        loss: torch.Tensor = self.model.loss_func(self.model(self._given(batch)).squeeze(-1), label, reduction="sum")
         (loss + self.model.get_regularization_loss() + self.model.aux_loss).backward()
         self.model.optim.step()
         return loss.detach() / len(label)
+
+    def score(self, batch: dict[str, torch.Tensor]) -> torch.Tensor:
+        said: torch.Tensor = self.model.eval()(self._given(batch))
+        return said
+
+    def _given(self, batch: dict[str, torch.Tensor]) -> torch.Tensor:
+        """All columns as one matrix of floats."""
+        return torch.cat([batch[name] if batch[name].dim() == 2 else batch[name][:, None] for name in self.order], 1).float()

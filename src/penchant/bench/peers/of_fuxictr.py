@@ -36,9 +36,16 @@ class Peer:
         self.model.train()
 
     def step(self, batch: dict[str, torch.Tensor]) -> torch.Tensor:
-        """The candidate stands behind the past, and all are laid end to end."""
-        cells = torch.arange(batch["past_item"].shape[1])
-        flat = {name: torch.cat([batch[f"past_{name}"], batch[name][:, None]], 1).flatten() for name in ("item", "category")}
-        mask = (cells < batch["length"][:, None]).float()
-        loss: torch.Tensor = self.model.train_step(({"label": batch["label"]}, flat, mask))
+        loss: torch.Tensor = self.model.train_step(_given(batch))
         return loss.detach()
+
+    def score(self, batch: dict[str, torch.Tensor]) -> torch.Tensor:
+        said: torch.Tensor = self.model.eval()(_given(batch))["y_pred"]
+        return said
+
+
+def _given(batch: dict[str, torch.Tensor]) -> tuple[dict[str, torch.Tensor], dict[str, torch.Tensor], torch.Tensor]:
+    """The candidate stands behind the past, and all are laid end to end."""
+    cells = torch.arange(batch["past_item"].shape[1])
+    flat = {name: torch.cat([batch[f"past_{name}"], batch[name][:, None]], 1).flatten() for name in ("item", "category")}
+    return {"label": batch["label"]}, flat, (cells < batch["length"][:, None]).float()

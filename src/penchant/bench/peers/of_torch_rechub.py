@@ -31,6 +31,13 @@ class Peer:
         self.trainer = CTRTrainer(model, optimizer_params=rate)
 
     def step(self, batch: dict[str, torch.Tensor]) -> float:
-        given = {name: batch[name] for name in ("item", "category", "past_item", "past_category")}
-        given["nothing"] = torch.zeros_like(batch["item"])
-        return float(self.trainer.train_one_epoch([(given, batch["label"])]))
+        return float(self.trainer.train_one_epoch([(_given(batch), batch["label"])]))
+
+    def score(self, batch: dict[str, torch.Tensor]) -> torch.Tensor:
+        said: torch.Tensor = self.trainer.model.eval()(_given(batch))
+        return said
+
+
+def _given(batch: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+    given = {name: batch[name] for name in ("item", "category", "past_item", "past_category")}
+    return given | {"nothing": torch.zeros_like(batch["item"])}
