@@ -42,8 +42,8 @@ lint: $(READY)  ## ruff
 types: $(READY)  ## mypy, strict, over src
 	@$(BIN)/mypy --no-error-summary
 
-bench: $(READY)  ## speed against a stated baseline
-	@$(BIN)/penchant bench train
+bench: $(READY)  ## speed against bench/baseline.json
+	@$(BIN)/penchant bench check
 
 clean:  ## remove .venv, caches and builds
 	@rm -rf .venv .pytest_cache .mypy_cache .ruff_cache .hypothesis build dist

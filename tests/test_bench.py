@@ -3,19 +3,28 @@
 from __future__ import annotations
 
 import json
+import re
+import time
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 import torch
+from said import Said
 from torch import nn
 
+from penchant.bench.baseline import measure, read_baseline
+from penchant.bench.prepare import SCHEMA, bench_prepare, most_held, write
 from penchant.bench.reference import REFERENCE, ReferenceLoop
 from penchant.bench.simulate import Made, simulate
 from penchant.bench.train import OurLoop, Round, bench_train, count_flops, measure_rate
+from penchant.config import read
+from penchant.data.prepare import prepare
 from penchant.errors import ConfigError, UnknownNameError
 from penchant.models import DIN
 from penchant.models.iacn import IaCN
+from penchant.schema import Schema
 
 SMALL: dict[str, Any] = {"users": 300, "items": 120, "categories": 6, "longest": 12, "mean_past": 4}
 
@@ -213,3 +222,61 @@ def test_wrong_sizes_and_names() -> None:
         bench_train(**SMALL, model="din+iacm")
     with pytest.raises(ConfigError, match="'popularity' learns nothing"):
         bench_train(**SMALL, model="popularity")
+
+
+# ------------------------------------------------------------------------------------------------- prepare, baseline
+
+
+def test_preparing_is_measured(tmp_path: Path) -> None:
+    found = bench_prepare(events=30_001, people=500, items=90, folder=tmp_path)
+    assert list(tmp_path.iterdir()) == []
+    assert found.events_a_second == 30_001 / found.seconds > 0
+    assert 10**6 < found.before_bytes < found.peak_bytes < 10**10
+    assert found.raw_bytes > 30_001 * 30
+    assert json.loads(json.dumps(found.as_dict()))["facts"]["events"] == 30_001
+
+
+def test_what_is_prepared_are_all_events_of_string_ids(tmp_path: Path) -> None:
+    (tmp_path / "raw").mkdir()
+    write(tmp_path / "raw", 20_001, 500, 90)
+    log = prepare(tmp_path, tmp_path / "log", read(Schema, SCHEMA))
+    assert log.size == 20_001
+    ids = log.users.column("id").to_pylist()
+    assert 450 < len(ids) <= 500
+    assert all(re.fullmatch(r"u1\d{9}", id) for id in ids)
+    shown = (tmp_path / "raw" / "part0.csv").read_text().splitlines()
+    assert shown[0] == "user,item,time,kind,device"
+    assert re.fullmatch(r"u\d{10},item-\d{10},1[56]\d{8},(view|cart|buy),(phone|desk|tablet|tv)", shown[1])
+
+
+def test_the_most_that_is_held_is_seen() -> None:
+    with most_held() as held:
+        much = np.ones(40_000_000)
+        time.sleep(0.2)
+    assert max(held) - held[0] > 0.9 * much.nbytes
+
+
+def test_a_ratio_that_fell_is_said(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    run, file = Said(capsys), tmp_path / "baseline.json"
+    now = {"one": 10.0, "other": 4.0}
+    monkeypatch.setattr("penchant.bench.baseline.measure", lambda say: dict(now))
+    assert run("bench", "check", "--baseline", str(file)).status == 2
+    said = run("bench", "check", "--baseline", str(file), "--write", "--json")
+    assert json.loads(said.out) == {"baseline": str(file), **now}
+    assert read_baseline(file) == now
+    now["one"] = 8.6
+    assert run("bench", "check", "--baseline", str(file)).status == 0
+    now["one"] = 8.4
+    said = run("bench", "check", "--baseline", str(file))
+    assert said.status == 2
+    assert said.out == "one        8.40  baseline 10.00, -16%, FELL\nother      4.00  baseline 4.00, +0%\n"
+    file.write_text(json.dumps({"reference": 0, "ratios": now}))
+    assert "its ratios are to reference 0" in run("bench", "check", "--baseline", str(file)).err
+    file.write_text("{}")
+    assert run("bench", "check", "--baseline", str(file)).err == f"penchant: {file}: cannot be read as a baseline ('ratios').\n"
+
+
+def test_cases_are_measured_one_by_one() -> None:
+    seen: list[str] = []
+    assert measure({"a": lambda: 1.0, "b": lambda: 2.0}, seen.append) == {"a": 1.0, "b": 2.0}
+    assert seen == ["measuring: a", "measuring: b"]

@@ -625,6 +625,55 @@ def bench_score(
     show.bench_score(_console(), found)
 
 
+@bench.command(name="prepare")
+def bench_prepare(*, events: int = 1_000_000, memory: str = "1GB", folder: Path | None = None, json: Json = False) -> None:
+    """How long preparing a made log of CSV with string ids takes, and how much memory.
+
+    Parameters
+    ----------
+    memory
+        What sorting may use, such as 500MB; beyond it, it spills to disk.
+    folder
+        Where the files are made; they are gone afterwards.
+    """
+    from penchant import show
+    from penchant.bench.prepare import bench_prepare as run
+
+    with progress() as shown:
+        shown.stage(f"making and preparing {events:,} events")
+        found = run(events=events, memory=memory, folder=folder).as_dict()
+    if json:
+        return _json(found)
+    show.bench_prepare(_console(), found)
+
+
+@bench.command(name="check")
+def bench_check(*, baseline: Path = Path("bench/baseline.json"), write: bool = False, json: Json = False) -> None:
+    """Measure all ratios to the reference, and compare them with a baseline; the exit status is 2 where one fell by 15%.
+
+    Parameters
+    ----------
+    baseline
+        The file of the baseline.
+    write
+        Write what is measured as the new baseline, and compare nothing.
+    """
+    from penchant import show
+    from penchant.bench.baseline import as_dicts, compare, measure, read_baseline
+    from penchant.bench.baseline import write as write_baseline
+
+    before = {} if write else read_baseline(baseline)
+    with progress() as shown:
+        now = measure(say=shown.stage)
+    if write:
+        write_baseline(baseline, now)
+        return _facts({"baseline": str(baseline), **now}, json)
+    found = as_dicts(compare(now, before))
+    _json({"compared": found}) if json else show.baseline(_console(), found)
+    if any(one["fell"] for one in found):
+        sys.exit(2)
+
+
 @bench.command(name="peer")
 def bench_peer(name: str, *, peers: Path = Path(".peers"), json: Json = False) -> None:
     """Install another library into an environment of its own, for `bench train --against`.

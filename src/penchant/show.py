@@ -205,6 +205,27 @@ def bench_score(console: Console, found: Mapping[str, Any]) -> None:
     console.print(", ".join(f"{name} {value}" for name, value in found["facts"].items()), soft_wrap=True, highlight=False, markup=False)
 
 
+def bench_prepare(console: Console, found: Mapping[str, Any]) -> None:
+    """Time, memory and bytes."""
+    rows = {
+        "time": f"{_duration(found['seconds'])}, {found['events_a_second']:,.0f} events a second",
+        "memory": f"{_size(found['peak_bytes'])} at most, {_size(found['before_bytes'])} of it before it began",
+        "raw files": _size(found["raw_bytes"]),
+        "log": _size(found["log_bytes"]),
+    }
+    facts(console, rows)
+    console.print(", ".join(f"{name} {value}" for name, value in found["facts"].items()), soft_wrap=True, highlight=False, markup=False)
+
+
+def baseline(console: Console, found: Sequence[Mapping[str, Any]]) -> None:
+    """A line a ratio."""
+    rows = {
+        one["name"]: f"{one['now']:>8.2f}  baseline {one['baseline']:.2f}, {one['now'] / one['baseline'] - 1:+.0%}{', FELL' * one['fell']}"
+        for one in found
+    }
+    facts(console, rows)
+
+
 def _against(found: Mapping[str, Any] | None, spread: str) -> dict[str, str]:
     if found is None:
         return {}
