@@ -15,7 +15,7 @@ from said import Said
 from torch import nn
 
 from penchant.bench.baseline import measure, read_baseline
-from penchant.bench.prepare import SCHEMA, bench_prepare, most_held, write
+from penchant.bench.prepare import SCHEMA, bench_prepare, looked_at, write
 from penchant.bench.reference import REFERENCE, ReferenceLoop
 from penchant.bench.simulate import Made, simulate
 from penchant.bench.train import OurLoop, Round, bench_train, count_flops, measure_rate
@@ -250,14 +250,14 @@ def test_what_is_prepared_are_all_events_of_string_ids(tmp_path: Path) -> None:
 
 
 def test_the_most_that_is_held_is_seen() -> None:
-    with most_held() as held:
+    with looked_at() as held:
         much = np.ones(40_000_000)
         time.sleep(0.2)
     assert max(held) - held[0] > 0.9 * much.nbytes
 
 
 def test_a_ratio_that_fell_is_said(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
-    run, file = Said(capsys), tmp_path / "baseline.json"
+    run, file = Said(capsys), tmp_path / "bench" / "baseline.json"
     now = {"one": 10.0, "other": 4.0}
     monkeypatch.setattr("penchant.bench.baseline.measure", lambda say: dict(now))
     assert run("bench", "check", "--baseline", str(file)).status == 2
@@ -272,6 +272,8 @@ def test_a_ratio_that_fell_is_said(tmp_path: Path, monkeypatch: pytest.MonkeyPat
     assert said.out == "one        8.40  baseline 10.00, -16%, FELL\nother      4.00  baseline 4.00, +0%\n"
     file.write_text(json.dumps({"reference": 0, "ratios": now}))
     assert "its ratios are to reference 0" in run("bench", "check", "--baseline", str(file)).err
+    file.write_text(json.dumps({"reference": REFERENCE, "ratios": {"one": 1.0}}))
+    assert "the baseline has no ratio of other" in run("bench", "check", "--baseline", str(file)).err
     file.write_text("{}")
     assert run("bench", "check", "--baseline", str(file)).err == f"penchant: {file}: cannot be read as a baseline ('ratios').\n"
 

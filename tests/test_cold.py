@@ -621,7 +621,7 @@ def test_what_reads_no_past_is_lent_nothing(keys: dict[str, Any], said: str, log
     with pytest.raises(ConfigError) as fault:
         fit(config, tmp_path / "run", log=log)
     assert str(fault.value) == (
-        f"cold.method is 'lend', but {said} reads no past: events that are lent change nothing. Take cold.method 'none'."
+        f"cold.method is 'lend', but {said} reads no past: events that are lent change none of its scores. Take 'none'."
     )
     assert not (tmp_path / "run").exists()
 

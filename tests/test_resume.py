@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import errno
 import json
-import os
 import random
+import resource
 import shutil
 import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -20,12 +21,13 @@ import torch
 from said import Said
 from torch import nn
 
-from penchant.compare import Entry, compare_models
+from penchant.compare import Entry, compare_models, entries
 from penchant.config import read
 from penchant.conformance.world import write_world
 from penchant.data.log import Log
 from penchant.data.prepare import prepare
 from penchant.errors import ArtefactError, ConfigError, DiskError, ExistsError
+from penchant.files import disk_errors
 from penchant.train import checkpoint
 from penchant.train.config import RunConfig
 from penchant.train.fit import fit, resume
@@ -181,13 +183,32 @@ def test_a_run_killed_while_it_writes_its_bundle(keys: dict[str, Any], log: Log,
 
 
 def test_compare_goes_on_with_a_broken_run(log: Log, tmp_path: Path) -> None:
-    entries = [Entry(label=name, config=config(log, model=name)) for name in ("mf", "pooling")]
-    found = compare_models(entries, 2, tmp_path / "whole")
+    given = [Entry(label=name, config=config(log, model=name)) for name in ("mf", "pooling")]
+    found = compare_models(given, 2, tmp_path / "whole")
     with pytest.raises(Killed):
-        compare_models(entries, 2, tmp_path / "broken", report=killed_after(2))
+        compare_models(given, 2, tmp_path / "broken", report=killed_after(2))
+    other = [Entry(label=name, config=config(log, model=name, train={"rate": 1e-2})) for name in ("mf", "pooling")]
+    with pytest.raises(ExistsError, match=r"mf-0: this is the run of another configuration"):
+        compare_models(other, 2, tmp_path / "broken")
     seen: list[Progress] = []
-    assert compare_models(entries, 2, tmp_path / "broken", report=seen.append) == found
+    assert compare_models(given, 2, tmp_path / "broken", report=seen.append) == found
     assert (seen[0].epoch, seen[0].step) > (0, 20)
+
+
+def test_compare_begins_again_where_the_checkpoint_is_of_an_older_penchant(log: Log, tmp_path: Path) -> None:
+    given = [Entry(label=name, config=config(log, model=name)) for name in ("mf", "popularity")]
+    with pytest.raises(Killed):
+        compare_models(given, 1, tmp_path / "broken", report=killed_after(2))
+    manifest = tmp_path / "broken" / "runs" / "mf-0" / "checkpoints" / "last" / "manifest.json"
+    manifest.write_text(manifest.read_text().replace('"version": 2', '"version": 1'))
+    seen: list[Progress] = []
+    compare_models(given, 1, tmp_path / "broken", report=seen.append)
+    assert (seen[0].epoch, seen[0].step) == (0, 20)
+
+
+def test_compare_lends_to_those_that_read_a_past(log: Log) -> None:
+    asked = entries(config(log, model="din", cold={"method": "lend"}), ["din", "popularity", "mf"])
+    assert [entry.config.cold.method for entry in asked] == ["lend", "none", "none"]
 
 
 # --------------------------------------------------------------------------------------------------------- checkpoints
@@ -227,22 +248,97 @@ def test_a_save_that_is_killed_loses_no_checkpoint(
     assert [path.name for path in folder.parent.iterdir()] == ["last"]
 
 
-@pytest.mark.parametrize("at", range(1, 4))
-def test_a_full_disk_loses_no_earlier_checkpoint(at: int, kept: tuple[Path, nn.Module, Optimiser], monkeypatch: pytest.MonkeyPatch) -> None:
-    folder, model, optimiser = kept
-    real, done = checkpoint.save_file, [0]
+@contextmanager
+def no_file_above(size: int) -> Iterator[None]:
+    """The system refuses to write more into a file, as it does where a disk is full."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (size, hard))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
 
-    def full(tensors: dict[str, torch.Tensor], file: Path) -> None:
-        done[0] += 1
-        if done[0] == at:
-            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
-        real(tensors, file)
 
-    monkeypatch.setattr(checkpoint, "save_file", full)
-    with pytest.raises(DiskError, match="no room to write the checkpoint"):
-        checkpoint.save(folder, model, {"step": 2}, optimiser=optimiser, arrays={"x": torch.ones(1)})
+@pytest.mark.parametrize("size", [1_000, 10_000, 20_000], ids=["weights", "optimiser", "arrays"])
+def test_a_full_disk_loses_no_earlier_checkpoint(size: int, tmp_path: Path) -> None:
+    model = nn.Linear(40, 40)  # 6.6 kB of weights, twice as much of moments
+    optimiser, folder = Optimiser(model, 0.1, 0.1), tmp_path / "last"
+    optimiser.backward(model(torch.ones(40)).sum())
+    optimiser.step()
+    checkpoint.save(folder, model, {"step": 1}, optimiser=optimiser, arrays={"x": torch.ones(1)})
+    with pytest.raises(DiskError, match="no room to write the checkpoint"), no_file_above(size):
+        checkpoint.save(folder, model, {"step": 2}, optimiser=optimiser, arrays={"x": torch.ones(10_000)})
     assert checkpoint.state_of(folder)["step"] == 1
     assert [path.name for path in folder.parent.iterdir()] == ["last"]
+
+
+def test_a_full_disk_at_the_first_checkpoint_leaves_the_best_weights(log: Log, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(loop: Loop) -> None:
+        with disk_errors(loop.out, what="checkpoint"):
+            raise OSError(errno.ENOSPC, "full")
+
+    monkeypatch.setattr(Loop, "_save", full)
+    settings = config(log, model="mf", train={"save_every": 1e9})
+    with pytest.raises(DiskError):
+        fit(settings, tmp_path / "run")
+    assert (tmp_path / "run" / "checkpoints" / "best.next" / checkpoint.WEIGHTS).exists()
+    monkeypatch.undo()
+    resume(tmp_path / "run")
+    assert bits(tmp_path / "run") == bits(fit(settings, tmp_path / "whole").folder)
+
+
+@pytest.mark.parametrize("at", ["before last", "after last", "half way"])
+def test_the_best_weights_are_those_that_the_last_checkpoint_names(
+    at: str, log: Log, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Killed between the two of a validation that found better weights."""
+    settings = config(log, model="mf", train={"rate": 0.03, "valid_every": 20})
+    whole = fit(settings, tmp_path / "whole")
+    lines = [json.loads(line)["valid"] for line in (whole.folder / "metrics.jsonl").read_text().splitlines() if "valid" in line]
+    assert whole.best["step"] > lines[0]["step"]  # there is a better one than the first
+    real, moved = {"save": Loop._save, "place": checkpoint.take_place}, [0]
+
+    def save(loop: Loop) -> None:
+        better = loop.next_folder.exists() and loop.best_folder.exists()
+        if not (better and at == "before last"):
+            real["save"](loop)
+        if better and at != "half way":
+            raise Killed
+
+    def place(folder: Path, other: Path) -> None:
+        if other.exists() and at == "half way":
+            shutil.rmtree(other)
+            raise Killed
+        moved[0] += 1
+        real["place"](folder, other)
+
+    monkeypatch.setattr(Loop, "_save", save)
+    monkeypatch.setattr(checkpoint, "take_place", place)
+    with pytest.raises(Killed):
+        fit(settings, tmp_path / "run")
+    monkeypatch.undo()
+    named = json.loads((tmp_path / "run" / "checkpoints" / "last" / "state.json").read_text())["best"]["step"]
+    seen: list[int] = []
+    choose = checkpoint.choose
+
+    def chosen(other: Path, folder: Path, step: int) -> None:
+        choose(other, folder, step)
+        seen.append(checkpoint.state_of(other)["step"])
+
+    monkeypatch.setattr(checkpoint, "choose", chosen)
+    resume(tmp_path / "run")
+    assert seen == [named]
+    assert bits(tmp_path / "run") == bits(whole.folder)
+    assert {path.name for path in (tmp_path / "run" / "checkpoints").iterdir()} == {"best", "last"}
+
+
+def test_metrics_that_were_lost_are_said(log: Log, tmp_path: Path) -> None:
+    with pytest.raises(Killed):
+        fit(config(log, model="mf"), tmp_path / "run", report=killed_after(3))
+    file = tmp_path / "run" / "metrics.jsonl"
+    file.write_text("")
+    with pytest.raises(ArtefactError, match=r"metrics.jsonl: this file has 0 bytes; \d+ were written before the last checkpoint"):
+        resume(tmp_path / "run")
 
 
 def test_an_optimiser_goes_on_as_it_was(log: Log, tmp_path: Path) -> None:

@@ -27,7 +27,7 @@ import numpy as np
 import pyarrow as pa
 from pydantic import Field as Limits
 from safetensors import SafetensorError
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load_file
 
 from penchant.arrow import map_batch, read_texts, write_batch, write_texts
 from penchant.calibration import Calibration, calibration_from
@@ -40,6 +40,7 @@ from penchant.models import build, label
 from penchant.nn.item import ItemConfig
 from penchant.nn.model import Model
 from penchant.schema import Tie, read_schema
+from penchant.tensors import save_tensors
 
 KIND, VERSION = "penchant bundle", 3
 FILES = (
@@ -117,7 +118,7 @@ def save_bundle(bundle: Bundle, folder: Path | str) -> None:
         (draft / "scales.json").write_text(
             json.dumps({n: asdict(s) for n, s in encoding.scales.items()}, indent=1) + "\n", encoding="utf-8"
         )
-        save_file({name: value.contiguous() for name, value in bundle.model.state_dict().items()}, draft / "weights.safetensors")
+        save_tensors(bundle.model.state_dict(), draft / "weights.safetensors")
         calibration = bundle.calibration.as_dict() if bundle.calibration else NOT_CALIBRATED
         (draft / "calibration.json").write_text(json.dumps(calibration, indent=1) + "\n", encoding="utf-8")
         if bundle.lender:

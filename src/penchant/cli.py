@@ -250,7 +250,7 @@ def train(
     from_embeddings
         A bundle, of any model, whose vectors of items and of their attributes the run starts from, as --embeddings says too.
     estimate
-        Train nothing; say what the run would take at most in memory, disk and time, by some steps and validations done for real.
+        Train nothing; say what the run would take in memory, disk and time, by some steps and validations done for real.
     """
     from penchant.config import parse_flags, read
     from penchant.models import label
@@ -407,7 +407,7 @@ def compare(
 ) -> None:
     """Train and judge several models over several seeds, and say which differences are real.
 
-    What OUT has already is kept; a run that broke is trained anew.
+    What OUT has already is kept; a run that broke goes on where it was.
 
     Parameters
     ----------

@@ -19,6 +19,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from penchant.bundle import load_bundle
+from penchant.cold import ColdConfig
 from penchant.config import dump, read
 from penchant.data.log import Log, open_log
 from penchant.errors import ArtefactError, ConfigError, ExistsError
@@ -30,7 +31,7 @@ from penchant.files import disk_errors
 from penchant.metrics import Difference, Interval, bootstrap, paired
 from penchant.models import apart, checked_auxiliary, checked_long, find
 from penchant.train.config import RunConfig
-from penchant.train.fit import fit, resume
+from penchant.train.fit import fit, resumable, resume
 from penchant.train.loop import Report
 
 LEVEL = 0.05  # of the family of all differences together
@@ -140,7 +141,9 @@ def entries(config: RunConfig, models: Sequence[str]) -> list[Entry]:
                 "long": _own(config.long or {}, long, "") if long else None,
                 "auxiliary": _own(config.auxiliary or {}, auxiliary, "") if auxiliary else None,
             }
-            found.append(Entry(label=model, config=config.model_copy(update={"model": _own(config.model, name, "din"), **around})))
+            cold = config.cold if find(name).reads_past else ColdConfig()  # who reads no past can be lent nothing
+            own_keys = {"model": _own(config.model, name, "din"), "cold": cold, **around}
+            found.append(Entry(label=model, config=config.model_copy(update=own_keys)))
     labels = [entry.label for entry in found]
     twice = sorted({label for label in labels if labels.count(label) > 1})
     if twice:
@@ -170,7 +173,8 @@ def compare_models(
 
     protocol: what all are judged by; None: what the first is validated by. metric: what they are compared by; None: what the
     protocol is read by. A run that broke goes on where its last checkpoint
-    stands. Raises ExistsError where `out` holds a run of another configuration.
+    stands, or begins again where that is of an older penchant or of another Log.
+    Raises ExistsError where `out` holds a run of another configuration.
     """
     out, asked = Path(out), find_protocol(protocol) if protocol else given[0].config.judging().protocol
     metric = metric or asked.paired_by
@@ -228,12 +232,12 @@ def _trained(config: RunConfig, run: Path, log: Log, report: Report | None) -> P
             what = "of what the Log held before" if same else "of another configuration"
             raise ExistsError(f"{run}: this is the run {what}; remove it, or compare in another folder.")
         return run / "bundle"
-    if (run / "config.toml").exists() and _same(run / "config.toml", config):  # it broke before its end
-        try:
+    if (run / "config.toml").exists():  # it broke before its end
+        if not _same(run / "config.toml", config):
+            raise ExistsError(f"{run}: this is the run of another configuration; remove it, or compare in another folder.")
+        if resumable(run, log):
             resume(run, log=log, report=report)
             return run / "bundle"
-        except (ArtefactError, ConfigError):  # its checkpoint is of an older penchant, or of what the Log held before
-            pass
     if run.exists():
         shutil.rmtree(run)
     fit(config, run, log=log, report=report)

@@ -327,7 +327,7 @@ def estimated(console: Console, found: Estimate) -> None:
         "parameters": f"{found.parameters:,}",
         "memory": _size(found.memory),
         "disk": _size(found.disk),
-        "time": f"{_duration(found.seconds)} at most: {found.begin_seconds:.2g} s to begin, {epochs}, {validations}",
+        "time": f"{_duration(found.seconds)} for all epochs: {found.begin_seconds:.2g} s to begin, {epochs}, {validations}",
     }
     facts(console, rows)
 

@@ -29,6 +29,7 @@ from penchant.errors import ConfigError, unknown_name
 
 SCRIPTS = Path(__file__).parent / "peers"
 FOLDER = Path(".peers")
+READY = ".ready"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -62,23 +63,27 @@ def find_peer(name: str) -> Peer:
 def make_environment(name: str, folder: Path = FOLDER) -> Path:
     """A virtual environment with a peer in it, at `folder`/NAME; the interpreter of the one that is there. Needs a package registry.
 
-    It has our version of torch, so that libraries are compared and not builds of torch. Raises ConfigError where pip fails.
+    It has our version of torch, so that libraries are compared and not versions of torch; which build, the peer's facts say.
+    Raises UnknownNameError, ConfigError where pip fails.
     """
     peer, place = find_peer(name), folder / name.replace("-", "_")
     python = interpreter(name, folder)
-    if python.exists():
+    if (place / READY).exists():
         return python
-    venv.create(place, with_pip=True)
+    venv.create(place, with_pip=True, clear=True)
     pip = [str(python), "-m", "pip", "install", "--quiet", "--disable-pip-version-check"]
     for words in ([f"torch=={torch.__version__.partition('+')[0]}"], peer.needs, ["--no-deps", *peer.alone]):
         done = subprocess.run([*pip, *words], capture_output=True, text=True, check=False)
         if done.returncode:
-            raise ConfigError(f"{place}: pip could not install {' '.join(words)}: {done.stderr.strip().splitlines()[-1]}")
+            last = (done.stderr.strip().splitlines() or [f"exit status {done.returncode}"])[-1]
+            raise ConfigError(f"{place}: pip could not install {' '.join(words)}: {last}")
+    (place / READY).touch()  # last: what was broken off is begun again
     return python
 
 
 def interpreter(name: str, folder: Path) -> Path:
-    return folder / name.replace("-", "_") / "bin" / "python"
+    """Absolute, and no link is followed: where a virtual environment's python stands is what makes it that environment's."""
+    return folder.absolute() / name.replace("-", "_") / "bin" / "python"
 
 
 class PeerLoop:
@@ -87,7 +92,7 @@ class PeerLoop:
     def __init__(self, process: subprocess.Popen[str], said: IO[str]) -> None:
         """said: the file that its stderr goes to."""
         self.process, self.said = process, said
-        self.facts: Mapping[str, Any] = {}  # peer, version, model, trimmed
+        self.facts: Mapping[str, Any] = {}  # peer, version, model, trimmed, torch
         self.losses: list[float] = []
 
     def seconds(self, requests: Sequence[Ints]) -> float:
@@ -117,7 +122,7 @@ class PeerLoop:
         status = self.process.wait()
         self.said.seek(0)
         words = self.said.read().strip().splitlines() or [f"exit status {status}"]
-        raise ConfigError(f"bench train: the peer's process ended: {words[-1]}")
+        raise ConfigError(f"the peer's process ended: {words[-1]}")
 
 
 @contextmanager
@@ -137,7 +142,7 @@ def peer_loop(
     """
     peer = find_peer(name)
     if settings["model"] not in peer.models:
-        raise ConfigError(f"bench train: {name} has no model {settings['model']!r} here; {' or '.join(peer.models)} was wanted.")
+        raise ConfigError(f"{name} has no model {settings['model']!r} here; {' or '.join(peer.models)} was wanted.")
     python = python or interpreter(name, folder)
     if not python.exists():
         raise ConfigError(f"{folder}: there is no environment of {name}; make it by `penchant bench peer {name}`.")
@@ -156,7 +161,7 @@ def peer_loop(
                 stderr=said,
                 text=True,
                 cwd=place,
-                env={**os.environ, "TQDM_DISABLE": "1", "OMP_NUM_THREADS": str(settings["threads"])},
+                env=_environ(settings["threads"]),
             )
             loop = PeerLoop(process, said)
             try:
@@ -165,3 +170,9 @@ def peer_loop(
             finally:
                 process.kill()
                 process.communicate()
+
+
+def _environ(threads: int) -> dict[str, str]:
+    """Ours, but for what would let a peer's Python find our packages."""
+    kept = {name: value for name, value in os.environ.items() if not name.startswith("PYTHON")}
+    return kept | {"TQDM_DISABLE": "1", "OMP_NUM_THREADS": str(threads)}

@@ -12,7 +12,7 @@ from penchant.bench.reference import REFERENCE
 from penchant.bench.score import bench_score
 from penchant.bench.train import bench_train, machine
 from penchant.errors import ArtefactError
-from penchant.files import write_text
+from penchant.files import disk_errors, write_text
 
 FALL = 0.15  # of a ratio, that is too much
 CASES: Mapping[str, Callable[[], float]] = {
@@ -49,7 +49,9 @@ def measure(cases: Mapping[str, Callable[[], float]] = CASES, say: Callable[[str
 
 def write(file: Path, ratios: Mapping[str, float]) -> None:
     """A baseline. Raises DiskError."""
-    facts = machine()
+    facts = machine() | {"threads": 1}  # of all CASES
+    with disk_errors(file, what="baseline"):
+        file.parent.mkdir(parents=True, exist_ok=True)
     write_text(file, json.dumps({"reference": REFERENCE, "ratios": dict(ratios), "facts": facts}, indent=1) + "\n", what="baseline")
 
 
@@ -67,8 +69,10 @@ def read_baseline(file: Path) -> dict[str, float]:
 
 
 def compare(now: Mapping[str, float], baseline: Mapping[str, float]) -> Sequence[Compared]:
-    """What both have."""
-    return [Compared(name=name, now=now[name], baseline=baseline[name]) for name in now if name in baseline]
+    """Each case of now. Raises ArtefactError where the baseline has none of them."""
+    if missing := [name for name in now if name not in baseline]:
+        raise ArtefactError(f"the baseline has no ratio of {', '.join(missing)}; measure a new one: --write.")
+    return [Compared(name=name, now=now[name], baseline=baseline[name]) for name in now]
 
 
 def as_dicts(found: Sequence[Compared]) -> list[dict[str, Any]]:

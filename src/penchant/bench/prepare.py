@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import resource
 import subprocess
 import sys
 import threading
@@ -17,12 +16,14 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute
 import pyarrow.csv as pc
 
 from penchant.bench.train import at_least_one, machine
 from penchant.config import read
 from penchant.data.prepare import prepare
 from penchant.schema import Schema
+from penchant.train.estimate import most_held
 
 STEP = 1_000_000  # rows that are made at a time
 LOOK = 0.02  # seconds between looks at the memory
@@ -51,12 +52,12 @@ def bench_prepare(
 ) -> PrepareBench:
     """Prepares so many events. folder: where the files are made, which are gone afterwards. Raises ConfigError for sizes below 1."""
     at_least_one("bench prepare", {"events": events, "people": people, "items": items})
-    with TemporaryDirectory(dir=folder) as place:
+    with TemporaryDirectory(dir=None if folder is None else folder.absolute()) as place:
         raw, log = Path(place) / "raw", Path(place) / "log"
         raw.mkdir()
         write(raw, events, people, items)
         done = subprocess.run(
-            [sys.executable, "-m", "penchant.bench.prepare", place, memory], stdout=subprocess.PIPE, text=True, check=True, cwd=place
+            [sys.executable, "-m", "penchant.bench.prepare", place, memory], stdout=subprocess.PIPE, text=True, check=True
         )
         told = json.loads(done.stdout)
         sizes = {name: sum(path.stat().st_size for path in of.iterdir()) for name, of in (("raw_bytes", raw), ("log_bytes", log))}
@@ -93,7 +94,7 @@ def _ids(prefix: str, many: int, random: np.random.Generator, count: int) -> pa.
 def measure(folder: Path, memory: str) -> dict[str, float]:
     """Prepares the log in `folder`, in this process."""
     before = anonymous()
-    with most_held() as held:
+    with looked_at() as held:
         begun = time.perf_counter()
         prepare(folder, folder / "log", read(Schema, SCHEMA), memory=memory)
         seconds = time.perf_counter() - begun
@@ -101,7 +102,7 @@ def measure(folder: Path, memory: str) -> dict[str, float]:
 
 
 @contextmanager
-def most_held() -> Iterator[list[int]]:
+def looked_at() -> Iterator[list[int]]:
     """The anonymous memory of this process, looked at while the block runs."""
     held, ended = [anonymous()], threading.Event()
 
@@ -126,8 +127,7 @@ def anonymous() -> int:
         found = [line for line in known.read_text(encoding="utf-8").splitlines() if line.startswith("RssAnon:")]
         if found:
             return int(found[0].split()[1]) * 1024
-    most = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    return most if sys.platform == "darwin" else most * 1024
+    return most_held()
 
 
 if __name__ == "__main__":

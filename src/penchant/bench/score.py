@@ -25,7 +25,7 @@ from penchant.batch import Batch
 from penchant.bench.against import FOLDER, PeerLoop, peer_loop
 from penchant.bench.reference import ReferenceLoop
 from penchant.bench.simulate import DAY, FIRST, Made, simulate
-from penchant.bench.train import OWN, RATE, OurLoop, Speed, at_least_one, machine, threads_of
+from penchant.bench.train import RATE, OurLoop, Speed, asked_of_peer, at_least_one, machine, threads_of
 from penchant.errors import ConfigError
 from penchant.nn.model import score_in_chunks
 
@@ -41,7 +41,7 @@ class ScoreBench:
     items: Speed  # the vectors of candidates and past, which a server keeps
     read: Speed  # of the past, whose memory a server keeps
     score: Speed
-    ours: Speed  # the three together
+    ours: Speed  # the three together, and what makes a batch of the request
     reference: Speed  # the reference model, the past tiled
     ratio: Speed  # reference over ours
     kept_ratio: Speed  # reference over `score` alone
@@ -78,14 +78,12 @@ def bench_score(
         ours, reference = OurLoop(made, model, dim=dim), ReferenceLoop(made, dim=dim, longest=events, rate=RATE)
         ours.model.eval()
         reference.model.eval()
-        settings = {"model": model, "dim": dim, "longest": events, "rate": RATE, "threads": torch.get_num_threads(), "seed": seed}
-        settings |= {"attention": OWN["attention"], "head": OWN["head"]}
         asked, together = np.arange(candidates), ours.together(np.arange(candidates))
-        with nullcontext() if against is None else peer_loop(against, made, settings, folder=peers) as peer:
-            found = _rounds(ours, reference, peer, asked, together, rounds)
+        with nullcontext() if against is None else peer_loop(against, made, asked_of_peer(model, dim, events, seed), folder=peers) as peer:
+            found = _rounds(ours, reference, peer, asked, rounds)
         logit, half, memory = _scored(ours, together), _scored(ours, together, half=True)[0], _scored(ours, together)[1]
         alone = torch.cat([ours.model(ours.batch(part)).logit[:, 0] for part in np.array_split(asked, max(candidates // 50, 1))])
-    facts = machine() | {"model": model, **sizes, "seed": seed}
+        facts = machine() | {"model": model, **sizes, "seed": seed}
     return _result(found, logit[0][0], half[0], alone, memory, peer, facts)
 
 
@@ -117,15 +115,17 @@ def _scored(ours: OurLoop, batch: Batch, *, half: bool = False) -> tuple[Tensor,
     return logit, memory.bytes, [end - begin for begin, end in pairwise(at)]
 
 
-def _rounds(
-    ours: OurLoop, reference: ReferenceLoop, peer: PeerLoop | None, asked: np.ndarray, together: Batch, rounds: int
-) -> dict[str, list[float]]:
-    """Milliseconds of each round."""
-    found: dict[str, list[float]] = {name: [] for name in ("items", "read", "score", "ours", "half", "reference", "peer")}
+def _rounds(ours: OurLoop, reference: ReferenceLoop, peer: PeerLoop | None, asked: np.ndarray, rounds: int) -> dict[str, list[float]]:
+    """Milliseconds of each round. Making a batch of the request is in all of them: ours has the past once, theirs for each candidate."""
+    found: dict[str, list[float]] = {name: [] for name in ("items", "read", "score", "ours", "half", "reference", "peer", "batch")}
     for number in range(WARM_UP + rounds):
+        begun = time.perf_counter()
+        together = ours.together(asked)
+        batch = time.perf_counter() - begun
         *_, parts = _scored(ours, together)
         *_, halves = _scored(ours, together, half=True)
-        took = {**dict(zip(("items", "read", "score"), parts, strict=True)), "ours": sum(parts), "half": sum(halves)}
+        took = {**dict(zip(("items", "read", "score"), parts, strict=True)), "batch": batch}
+        took |= {"ours": batch + sum(parts), "half": batch + sum(halves)}
         took["reference"] = _seconds(lambda: reference.model(reference.batch(asked)))
         took["peer"] = 0.0 if peer is None else peer.scoring(asked)
         if number >= WARM_UP:

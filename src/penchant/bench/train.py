@@ -140,8 +140,7 @@ def bench_train(
     with threads_of(threads), torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         ours, reference = OurLoop(made, model, dim=dim), ReferenceLoop(made, dim=dim, longest=longest, rate=RATE)
-        settings = {"model": model, "dim": dim, "longest": longest, "rate": RATE, "threads": torch.get_num_threads(), "seed": seed}
-        settings |= {"attention": OWN["attention"], "head": OWN["head"]}
+        settings = asked_of_peer(model, dim, longest, seed)
         with nullcontext() if against is None else peer_loop(against, made, settings, trim=trim, folder=peers) as peer:
             first, second, third = _rounds(made, ours, reference, peer, batch_size, rounds, steps, report)
         flops = count_flops(lambda: ours.step(made.requests(0, batch_size)))
@@ -257,7 +256,9 @@ def _rounds(
         warm = number == 0
         part = range(WARM_UP) if warm else range(WARM_UP + (number - 1) * steps, WARM_UP + number * steps)
         requests = [made.requests(step, size) for step in part]
-        rates = [size * len(requests) / loop(requests) for loop in loops]
+        turns = [(place + number) % len(loops) for place in range(len(loops))]  # another begins each time
+        took = {place: loops[place](requests) for place in turns}
+        rates = [size * len(requests) / took[place] for place in range(len(loops))]
         if warm:
             continue
         for each, rate in zip(found, rates, strict=False):
@@ -294,6 +295,12 @@ def _result(
         against=against,
         facts=facts,
     )
+
+
+def asked_of_peer(model: str, dim: int, longest: int, seed: int) -> dict[str, Any]:
+    """What a peer builds its model by."""
+    shape = {"model": model, "dim": dim, "longest": longest, "attention": OWN["attention"], "head": OWN["head"]}
+    return shape | {"rate": RATE, "threads": torch.get_num_threads(), "seed": seed}
 
 
 def at_least_one(bench: str, sizes: Mapping[str, float]) -> None:

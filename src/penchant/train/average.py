@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 
@@ -12,7 +13,9 @@ from penchant.train.rows import RowsOf
 
 
 class Average:
-    """Means of the weights over steps, w' = (1 - d) sum of d^(t - s) w_s over steps s = 1 .. t, over 1 - d^t: Polyak's, forgetting.
+    """Means over steps of weights, and of moments that layers keep of batches: Polyak's, forgetting.
+
+    w' = (1 - d) sum of d^(t - s) w_s over steps s = 1 .. t, over 1 - d^t.
 
     Of a table only the rows of a batch are looked at: what a row's mean has become while the row stood still is made up for when it is
     next touched, d^n (w' - w) being left of the difference after n steps.
@@ -29,9 +32,8 @@ class Average:
         for weight, mean, last in zip(self.tables, self.of_table, self.last, strict=True):
             if weight in rows:
                 row, _ = rows[weight]
-                now = weight.index_select(0, row)
-                left = self.decay ** (self.steps - last.index_select(0, row)).to(now.dtype)
-                mean.index_copy_(0, row, now.lerp(mean.index_select(0, row), left[:, None]))
+                caught_up = mean.index_select(0, row).lerp_(weight.index_select(0, row), self._gone(last.index_select(0, row)))
+                mean.index_copy_(0, row, caught_up)
 
     def after(self, rows: RowsOf) -> None:
         """The step itself."""
@@ -43,6 +45,10 @@ class Average:
                 row, _ = rows[weight]
                 mean.index_copy_(0, row, mean.index_select(0, row).lerp_(weight.index_select(0, row), 1 - self.decay))
                 last.index_fill_(0, row, self.steps)
+
+    def _gone(self, last: Tensor) -> Tensor:
+        """float32 [n, 1], 1 - d^k of rows that were last looked at k steps ago; in float64 until then, for d may be very near to 1."""
+        return -torch.expm1((self.steps - last).double() * math.log(self.decay)).to(torch.float32)[:, None]
 
     @contextmanager
     def inside(self) -> Iterator[None]:
@@ -64,11 +70,10 @@ class Average:
         if not self.steps:
             yield from (*self.dense, *self.tables)
             return
-        whole = 1 - self.decay**self.steps
+        whole = -math.expm1(self.steps * math.log(self.decay))
         yield from (mean / whole for mean in self.of_dense)
         for weight, mean, last in zip(self.tables, self.of_table, self.last, strict=True):
-            left = self.decay ** (self.steps - last).to(weight.dtype)
-            yield weight.lerp(mean, left[:, None]) / whole
+            yield mean.lerp(weight, self._gone(last)) / whole
 
     def tensors(self) -> dict[str, Tensor]:
         """All that is kept between steps, by name."""

@@ -3,6 +3,8 @@
 last/    weights.safetensors, optimiser.safetensors, arrays.safetensors, state.json: all that a run goes on from
 best/    weights.safetensors, state.json, judged.npz: the weights that validation found best, and what it found
 
+What is to be best stands in best.next/ until last/ says that it is.
+
 A new checkpoint is written whole beside the one that is there, and takes its name then. What a kill leaves between the two is put right
 by whoever comes next.
 """
@@ -15,11 +17,13 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load_file
 from torch import Tensor, nn
 
+from penchant.errors import ArtefactError
 from penchant.evaluate.judged import Judged
 from penchant.files import disk_errors, read_manifest, sweep, whole, write_manifest
+from penchant.tensors import save_tensors
 from penchant.train.optimiser import Optimiser
 
 KIND, VERSION = "penchant checkpoint", 2
@@ -52,7 +56,7 @@ def save(
     with whole(fresh, what="checkpoint") as draft:
         for name, values in tensors.items():
             if values is not None:
-                save_file({key: value.contiguous() for key, value in values.items()}, draft / name)
+                save_tensors(values, draft / name)
         if judged is not None:
             judged.save(draft / JUDGED)
         (draft / STATE).write_text(json.dumps(state, indent=1) + "\n", encoding="utf-8")
@@ -82,6 +86,23 @@ def restore(folder: Path, model: nn.Module, optimiser: Optimiser) -> dict[str, T
     load(folder, model)
     optimiser.take(load_file(folder / OPTIMISER))
     return load_file(folder / ARRAYS)
+
+
+def take_place(folder: Path, other: Path) -> None:
+    """A checkpoint takes another's place; a kill in between is put right by `choose`."""
+    with disk_errors(other, what="checkpoint"):
+        shutil.rmtree(other, ignore_errors=True)
+        folder.rename(other)
+
+
+def choose(other: Path, folder: Path, step: int) -> None:
+    """Of a checkpoint and the one that was to take its place, that of this step stays, as `other`. Raises ArtefactError for neither."""
+    found = [place for place in (folder, other) if put_right(place) and state_of(place)["step"] == step]
+    if not found:
+        raise ArtefactError(f"{other}: the checkpoint of step {step} is missing, from which this run would go on.")
+    if found[0] == folder:
+        take_place(folder, other)
+    shutil.rmtree(folder, ignore_errors=True)
 
 
 def put_right(folder: Path) -> bool:

@@ -50,7 +50,7 @@ class TrainConfig(Config):
 
     epochs: int = Limits(20, ge=1)
     batch_size: int = Limits(256, ge=1)  # requests a batch
-    accumulate: int = Limits(1, ge=1)  # batches a step: their gradients are those of one batch of as many requests
+    accumulate: int = Limits(1, ge=1)  # batches a step, each weighed by its requests
     precision: Literal["float32", "bfloat16", "float16"] = "float32"  # of products of matrices; weights, sums and losses stay float32
     rate: float = Limits(1e-3, gt=0)  # of Adam, for dense parameters
     tables: Literal["adam", "adagrad", "sgd"] = "adam"  # what steps embedding tables: rows of a batch alone; adagrad keeps a number a row

@@ -1,4 +1,4 @@
-"""What a run will take, before it starts: a few of its steps and validations are done for real, and written nowhere."""
+"""What a run will take, before it starts: a few of its steps and validations are done for real, and thrown away."""
 
 from __future__ import annotations
 
@@ -8,15 +8,15 @@ import time
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 import torch
 
-from penchant.bundle import load_bundle
-from penchant.data.log import Log, open_log
-from penchant.evaluate.judge import judge
+from penchant.bundle import save_bundle
+from penchant.data.log import Log
+from penchant.evaluate.judge import asked, judge
 from penchant.train.config import RunConfig
-from penchant.train.ground import prepared, settled
-from penchant.train.grow import continued
+from penchant.train.fit import begin, bundle_of
 from penchant.train.loop import Loop
 
 WARM, STEPS = 3, 30  # steps before those that are timed, and those; fewer where an epoch has fewer
@@ -25,11 +25,11 @@ PEOPLE = 1000  # that a validation is timed on, beside one of a quarter as many
 
 @dataclass(frozen=True, kw_only=True)
 class Estimate:
-    """What a run of all its epochs takes at most; one that runs out of patience takes less."""
+    """What a run of all its epochs takes; one that runs out of patience takes less time. Calibration and diagnosis are not in it."""
 
     parameters: int
-    memory: int  # bytes: the most that this process has held so far, and what the run adds to it
-    disk: int  # bytes of the run folder, while a checkpoint is replaced
+    memory: int  # bytes: the most that this process held until all of that was done, pages of mapped files that it read included
+    disk: int  # bytes of the run folder while checkpoints are replaced, but for a few of metrics and judgements
     begin_seconds: float  # until the first step
     step_seconds: float
     steps: int  # of an epoch
@@ -45,30 +45,29 @@ class Estimate:
 def estimate(config: RunConfig, *, log: Log | None = None) -> Estimate:
     """Measures a run of `config` on this machine as it is now. Raises what `fit` raises before it begins."""
     begun = time.perf_counter()
-    origin = None if config.grow is None else load_bundle(config.grow.bundle)
-    if config.grow is not None and origin is not None:
-        config = continued(config, origin, config.grow.bundle)
-    judging, loss = settled(config)
-    config = judging.named(config)
-    ground = prepared(config, judging, loss, log or open_log(config.log), origin)
-    loop, wanted = Loop(ground, Path(), None), config.train
-    begin = time.perf_counter() - begun
+    ground, loop, _ = begin(config, log, Path())
+    wanted = ground.config.train
+    before = time.perf_counter() - begun
     took = _steps(loop) if loop.learns else [0.0]
-    with loop.optimiser.averaged():
+    with loop.optimiser.averaged(), TemporaryDirectory() as place:
         validation = _validation(loop)
+        begun = time.perf_counter()
+        save_bundle(bundle_of(ground, {}), Path(place) / "bundle")
+        saving = time.perf_counter() - begun
+        bundle = sum(file.stat().st_size for file in (Path(place) / "bundle").iterdir())
     every = wanted.valid_every or loop.steps
     steps = wanted.epochs * loop.steps if loop.learns else 0
     weights = _bytes(ground.model.state_dict())
     kept = _bytes(loop.optimiser.tensors())
     return Estimate(
         parameters=sum(parameter.numel() for parameter in ground.model.parameters()),
-        memory=_most_held(),
-        disk=2 * weights + 2 * (weights + kept),  # best and bundle, last; and of the greatest the one that it takes the place of
-        begin_seconds=begin,
+        memory=most_held(),
+        disk=bundle + 2 * weights + 2 * (weights + kept),  # the best, last, and of each the one that takes its place
+        begin_seconds=before,
         step_seconds=sum(took) / len(took),
         steps=loop.steps if loop.learns else 0,
         epochs=wanted.epochs if loop.learns else 0,
-        validation_seconds=validation,
+        validation_seconds=validation + saving,  # with its checkpoints, about as much as a bundle
         validations=-(-steps // every) if steps else 1,
     )
 
@@ -90,11 +89,12 @@ def _steps(loop: Loop) -> list[float]:
 def _validation(loop: Loop) -> float:
     """Seconds of a validation: of few people and of some more, and in proportion for the rest. The first is not timed."""
     wanted = loop.config.train.valid_people
-    few, some = min(wanted, PEOPLE // 4), min(wanted, PEOPLE)
-    seconds, people = [], []
-    for most in (few, few, some):
+    everybody = min(wanted, len(asked(loop.data.log, loop.split, loop.judging.protocol, "valid")))
+    few, some = min(everybody, PEOPLE // 4), min(everybody, PEOPLE)
+    seconds = []
+    for people in (few, few, some):
         begun = time.perf_counter()
-        judged = judge(
+        judge(
             loop.model,
             loop.data,
             loop.split,
@@ -102,23 +102,20 @@ def _validation(loop: Loop) -> float:
             past=loop.config.data.past,
             part="valid",
             seed=loop.config.seed,
-            people=most,
+            people=people,
             lender=loop.lender,
         )
         seconds.append(time.perf_counter() - begun)
-        people.append(judged.people)
-    if people[2] == people[1]:
+    if some == few:
         return seconds[2]
-    each = max(seconds[2] - seconds[1], 0.0) / (people[2] - people[1])
-    there = len(loop.split.valid) if people[2] >= some else people[2]  # at most one judged event each
-    return seconds[2] + each * max(min(wanted, there) - people[2], 0)
+    return seconds[2] + max(seconds[2] - seconds[1], 0.0) / (some - few) * (everybody - some)
+
+
+def most_held() -> int:
+    """Bytes, the most that this process has held at a time, pages of mapped files that it read included."""
+    most = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return most if sys.platform == "darwin" else most * 1024
 
 
 def _bytes(tensors: dict[str, torch.Tensor]) -> int:
     return sum(value.numel() * value.element_size() for value in tensors.values())
-
-
-def _most_held() -> int:
-    """Bytes, the most that this process has held at a time, pages of mapped files that it read included."""
-    most = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    return most if sys.platform == "darwin" else most * 1024

@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import json
 import shutil
+import time
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
@@ -29,6 +30,7 @@ from penchant.data.split import Split
 from penchant.errors import ArtefactError, DataError, ExistsError
 from penchant.files import disk_errors, sweep, write_text
 from penchant.nn.model import Model
+from penchant.train import checkpoint
 from penchant.train.calibrate import calibrate, refuse_uncalibratable
 from penchant.train.config import RunConfig
 from penchant.train.diagnose import Finding, diagnose
@@ -62,6 +64,10 @@ def fit(config: RunConfig, out: Path | str, *, log: Log | None = None, report: R
     Raises ConfigError, UnknownNameError (model, metric, loss), ArtefactError, DataError (nobody to judge by), ExistsError, DiskError,
     and TrainingError when the loss stops being a number.
     """
+    settled(config)  # before the folder, so that of two faults the configuration's is said
+    if Path(out).exists():
+        more = ", go on with it by --resume" if (Path(out) / CONFIG).exists() else ""
+        raise ExistsError(f"{out}: this exists already; remove it{more}, or train into another folder.")
     return _run(config, Path(out), log, report)
 
 
@@ -78,17 +84,33 @@ def resume(folder: Path | str, *, log: Log | None = None, report: Report | None 
     return _run(read(RunConfig, folder / CONFIG), folder, log, report, resumed=True)
 
 
-def _run(config: RunConfig, out: Path, log: Log | None, report: Report | None, *, resumed: bool = False) -> Run:
+def resumable(folder: Path, log: Log) -> bool:
+    """Whether the last checkpoint of a run that broke off, if it has one, is of this version and of this Log."""
+    last = folder / "checkpoints" / "last"
+    if not checkpoint.put_right(last):
+        return True
+    try:
+        return bool(checkpoint.state_of(last)["log_version"] == log.version)
+    except (ArtefactError, KeyError):
+        return False
+
+
+def begin(config: RunConfig, log: Log | None, out: Path, report: Report | None = None) -> tuple[Ground, Loop, Bundle | None]:
+    """What a run stands on, its moving parts, and the bundle that it continues; nothing is written. Raises what `fit` raises."""
     origin = None if config.grow is None else load_bundle(config.grow.bundle)
     if config.grow is not None and origin is not None:
         config = continued(config, origin, config.grow.bundle)
     judging, loss = settled(config)
-    config = judging.named(config)
-    if out.exists() and not resumed:
-        raise ExistsError(f"{out}: this exists already; remove it, go on with it by --resume, or train into another folder.")
-    ground = prepared(config, judging, loss, log or open_log(config.log), origin)
+    ground = prepared(judging.named(config), judging, loss, log or open_log(config.log), origin)
     loop = Loop(ground, out, report)
-    refuse_uncalibratable(config, ground.model, loop.loss, loop.loader, ground.learned)
+    refuse_uncalibratable(ground.config, ground.model, loop.loss, loop.loader, ground.learned)
+    return ground, loop, origin
+
+
+def _run(config: RunConfig, out: Path, log: Log | None, report: Report | None, *, resumed: bool = False) -> Run:
+    begun = time.perf_counter()
+    ground, loop, origin = begin(config, log, out, report)
+    loop.begun = begun
     growth = None if origin is None else _growth(origin, loop.loader, ground)
     taken = {name: said for name, said in (("growth", growth), ("embeddings", ground.embeddings)) if said is not None}
     try:
@@ -99,10 +121,10 @@ def _run(config: RunConfig, out: Path, log: Log | None, report: Report | None, *
                 loop.last_folder.parent.mkdir(parents=True)
             for what, said in taken.items():
                 write_text(out / f"{what}.json", json.dumps(said, indent=1) + "\n", what="run")
-            write_text(out / CONFIG, dump(config), what="run")  # last: from here on there is something to resume
+            write_text(out / CONFIG, dump(ground.config), what="run")  # last: from here on there is something to resume
         best, judged = loop.run()
     except BaseException:
-        if not resumed and not loop.last_folder.exists():  # nothing to keep, and the next try needs the place
+        if not resumed and loop.best is None and not checkpoint.put_right(loop.last_folder):  # nothing to keep
             shutil.rmtree(out, ignore_errors=True)
         raise
     folder = out / "bundle"
@@ -126,10 +148,10 @@ def _run(config: RunConfig, out: Path, log: Log | None, report: Report | None, *
     )
 
 
-def _saved(ground: Ground, loop: Loop, folder: Path, facts: Mapping[str, Any]) -> Bundle:
-    """The bundle of the weights that the loop has left in the model, calibrated where that is asked for, and written down."""
+def bundle_of(ground: Ground, facts: Mapping[str, Any]) -> Bundle:
+    """The model as it is, with all that serving needs, not calibrated."""
     config = ground.config
-    bundle = Bundle(
+    return Bundle(
         name=ground.name,
         model=ground.model.eval(),
         encoding=ground.data.encoding,
@@ -142,6 +164,11 @@ def _saved(ground: Ground, loop: Loop, folder: Path, facts: Mapping[str, Any]) -
         lender=ground.lender,
         facts=facts,
     )
+
+
+def _saved(ground: Ground, loop: Loop, folder: Path, facts: Mapping[str, Any]) -> Bundle:
+    """The bundle of the weights that the loop has left in the model, calibrated where that is asked for, and written down."""
+    config, bundle = ground.config, bundle_of(ground, facts)
     try:
         calibration = calibrate(config, ground.model, loop.loss, loop.loader, ground.learned, ground.lender)
     except DataError as fault:

@@ -78,7 +78,7 @@ def prepared(config: RunConfig, judging: Judging, loss: Loss, log: Log, origin: 
     said = label(name, config.auxiliary, config.long)
     refuse_for(model, said, loss, config.data, impressions=impressions)
     if config.cold.method == "lend" and not model.reads_past:
-        raise ConfigError(f"cold.method is 'lend', but {said} reads no past: events that are lent change nothing. Take cold.method 'none'.")
+        raise ConfigError(f"cold.method is 'lend', but {said} reads no past: events that are lent change none of its scores. Take 'none'.")
     _start(model, encoding, config.start)
     started = 0 if origin is None else carry_over(model, encoding, origin)
     embeddings = None if config.embeddings is None else take_embeddings(model, encoding, config.embeddings)

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import math
+import os
+import shutil
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -14,7 +16,7 @@ from typing import Any
 import torch
 
 from penchant.data.load import Loader
-from penchant.errors import ConfigError, TrainingError
+from penchant.errors import ArtefactError, ConfigError, TrainingError
 from penchant.evaluate.judge import judge
 from penchant.evaluate.judged import Judged, better
 from penchant.files import disk_errors
@@ -51,7 +53,8 @@ class Loop:
     def __init__(self, ground: Ground, out: Path, report: Report | None) -> None:
         config, model, data = ground.config, ground.model, ground.data
         self.config, self.judging, self.out, self.report = config, ground.judging, out, report
-        self.best_folder, self.last_folder, self.metrics = out / "checkpoints" / "best", out / "checkpoints" / "last", out / "metrics.jsonl"
+        self.last_folder, self.metrics = out / "checkpoints" / "last", out / "metrics.jsonl"
+        self.best_folder, self.next_folder = out / "checkpoints" / "best", out / "checkpoints" / "best.next"
         self.model, self.data, self.split, self.lender = model, data, ground.split, ground.lender
         wants = model.wants
         self.loader = Loader.for_training(
@@ -103,8 +106,8 @@ class Loop:
 
         Raises ArtefactError, ConfigError where the Log is another.
         """
-        checkpoint.put_right(self.best_folder)
         if not checkpoint.put_right(self.last_folder):
+            shutil.rmtree(self.next_folder, ignore_errors=True)
             return self._cut(0)
         state = checkpoint.state_of(self.last_folder)
         if state["log_version"] != self.data.log.version:
@@ -113,7 +116,10 @@ class Loop:
         self.step, self.judged, self.best = state["step"], state["judged"], state["best"]
         self.worse, self.drops = state["worse"], state["drops"]
         self.spent = state["seconds"]
-        if self.best is not None:
+        if self.best is None:
+            shutil.rmtree(self.next_folder, ignore_errors=True)
+        else:
+            checkpoint.choose(self.best_folder, self.next_folder, self.best["step"])
             self.best_judged = Judged.load(self.best_folder / checkpoint.JUDGED, self.judging.protocol)
         self.validations = [
             Validation(step=step, metric=metric, each=arrays[f"{at}.each"].numpy(), weight=arrays[f"{at}.weight"].numpy())
@@ -123,7 +129,10 @@ class Loop:
         torch.set_rng_state(arrays["random"])
 
     def _cut(self, written: int) -> None:
-        """metrics.jsonl as it was when so many bytes were written."""
+        """metrics.jsonl as it was when so many bytes were written. Raises ArtefactError where it has fewer."""
+        there = self.metrics.stat().st_size if self.metrics.exists() else 0
+        if there < written:
+            raise ArtefactError(f"{self.metrics}: this file has {there} bytes; {written} were written before the last checkpoint.")
         with disk_errors(self.out, what="run"), self.metrics.open("a+b") as file:
             file.truncate(written)
             file.seek(0)
@@ -131,6 +140,8 @@ class Loop:
 
     def _save(self) -> None:
         """A checkpoint to resume from; no loss may be waiting for a look."""
+        with disk_errors(self.out, what="run"), self.metrics.open("ab") as file:
+            os.fsync(file.fileno())
         arrays = {"random": torch.get_rng_state()}
         for at, one in enumerate(self.validations):
             arrays |= {f"{at}.each": torch.from_numpy(one.each), f"{at}.weight": torch.from_numpy(one.weight)}
@@ -231,6 +242,8 @@ class Loop:
         with self.optimiser.averaged():
             stopped = self._judge(epoch)
         self._save()
+        if self.next_folder.exists():
+            checkpoint.take_place(self.next_folder, self.best_folder)
         self.clock = time.perf_counter()
         return stopped
 
@@ -254,7 +267,7 @@ class Loop:
         self._write({"valid": {**found, "protocol": judged.protocol.name, "people": judged.people}})
         if self.best is None or better(monitor)(value, self.best[monitor]):
             self.best, self.best_judged, self.worse = found, judged, 0
-            checkpoint.save(self.best_folder, self.model, found, judged=judged)
+            checkpoint.save(self.next_folder, self.model, found, judged=judged)
         else:
             self.worse, self.drops = self.worse + 1, self.drops + 1
         if self.report:

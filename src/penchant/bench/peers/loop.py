@@ -1,7 +1,7 @@
 """Does the training steps that it is told, with a peer's own model: python loop.py SETTINGS.json
 
     stdin     a line for each round: {"steps": [[request, ...], ...]}, the requests of each step, or {"score": [request, ...]}
-    stdout    {"peer", "version", "model", "trimmed"} when it is ready, then for each round {"seconds", "losses"}
+    stdout    {"peer", "version", "model", "trimmed", "torch"} when it is ready, then for each round {"seconds", "losses"}
 
 Pasts are filled up with 0 behind the events, once, before the first step, as these libraries are given them. A step takes its rows of that,
 all of their `longest` cells, or those up to the longest past of the batch where it is asked to trim and the peer can.
@@ -34,13 +34,13 @@ class Arrays:
         self.past, self.not_chosen = np.where(there, event[where], 0), np.where(there, self.other[where], 0)  # [P, T]
         self.items, self.categories, self.longest = len(self.category), int(self.category.max()) + 1, longest
 
-    def batch(self, request: list[int], trim: bool) -> dict[str, torch.Tensor]:
-        """item, category, label, length [B]; past_item, past_category, not_item, not_category [B, T]."""
+    def batch(self, request: list[int], trim: bool, others: bool) -> dict[str, torch.Tensor]:
+        """item, category, label, length [B]; past_item, past_category and, where `others`, not_item, not_category [B, T]."""
         rows = np.array(request)
         person = self.person[rows]
         length = self.length[person]
         cells = int(length.max()) if trim else self.longest
-        past, other = self.past[person, :cells], self.not_chosen[person, :cells]
+        past = self.past[person, :cells]
         found = {
             "item": self.item[rows],
             "category": self.category[self.item[rows]],
@@ -48,9 +48,10 @@ class Arrays:
             "length": length,
             "past_item": past,
             "past_category": self.category[past],
-            "not_item": other,
-            "not_category": self.category[other],
         }
+        if others:
+            found["not_item"] = self.not_chosen[person, :cells]
+            found["not_category"] = self.category[found["not_item"]]
         return {name: torch.from_numpy(np.ascontiguousarray(value)) for name, value in found.items()}
 
 
@@ -62,16 +63,17 @@ def main(file: str) -> None:
     arrays = Arrays(settings["arrays"], settings["longest"])
     answers, sys.stdout = sys.stdout, sys.stderr  # what a peer prints is no answer
     peer = import_module(f"of_{settings['peer']}").Peer(arrays, settings)
-    trim = bool(settings["trim"]) and peer.trims
-    print(json.dumps({"peer": settings["peer"], "version": peer.version, "model": peer.name, "trimmed": trim}), file=answers, flush=True)
+    trim, others = bool(settings["trim"]) and peer.trims, settings["model"] == "dien"
+    facts = {"peer": settings["peer"], "version": peer.version, "model": peer.name, "trimmed": trim, "torch": torch.__version__}
+    print(json.dumps(facts), file=answers, flush=True)
     for line in sys.stdin:
         told, losses = json.loads(line), []
         begun = time.perf_counter()
         for request in told.get("steps", []):
-            losses.append(peer.step(arrays.batch(request, trim)))
+            losses.append(peer.step(arrays.batch(request, trim, others)))
         if "score" in told:
             with torch.inference_mode():
-                peer.score(arrays.batch(told["score"], trim))
+                peer.score(arrays.batch(told["score"], trim, others))
         seconds = time.perf_counter() - begun
         print(json.dumps({"seconds": seconds, "losses": [float(loss) for loss in losses]}), file=answers, flush=True)
 
