@@ -18,7 +18,8 @@ from penchant.nn.item import ItemConfig
 from penchant.train.aware import mini_batch_aware, occurrences
 from penchant.train.config import RunConfig, TrainConfig
 from penchant.train.fit import fit
-from penchant.train.optimiser import Optimiser, with_l2
+from penchant.train.optimiser import Optimiser
+from penchant.train.rows import with_l2
 
 
 def test_the_gradient_of_spec_k3() -> None:

@@ -307,7 +307,7 @@ def test_the_best_weights_are_those_that_the_last_checkpoint_names(
 
     def place(folder: Path, other: Path) -> None:
         if other.exists() and at == "half way":
-            shutil.rmtree(other)
+            (other / "manifest.json").unlink()  # as if it were being removed
             raise Killed
         moved[0] += 1
         real["place"](folder, other)

@@ -61,11 +61,7 @@ def save(
             judged.save(draft / JUDGED)
         (draft / STATE).write_text(json.dumps(state, indent=1) + "\n", encoding="utf-8")
         write_manifest(draft, {"kind": KIND, "version": VERSION})
-    with disk_errors(folder, what="checkpoint"):
-        if folder.exists():
-            folder.rename(old)
-        fresh.rename(folder)
-        shutil.rmtree(old, ignore_errors=True)
+    _put_in_place(fresh, folder, old)
 
 
 def state_of(folder: Path) -> dict[str, Any]:
@@ -90,19 +86,35 @@ def restore(folder: Path, model: nn.Module, optimiser: Optimiser) -> dict[str, T
 
 def take_place(folder: Path, other: Path) -> None:
     """A checkpoint takes another's place; a kill in between is put right by `choose`."""
-    with disk_errors(other, what="checkpoint"):
-        shutil.rmtree(other, ignore_errors=True)
-        folder.rename(other)
+    _put_in_place(folder, other, _beside(other)[1])
 
 
 def choose(other: Path, folder: Path, step: int) -> None:
     """Of a checkpoint and the one that was to take its place, that of this step stays, as `other`. Raises ArtefactError for neither."""
-    found = [place for place in (folder, other) if put_right(place) and state_of(place)["step"] == step]
-    if not found:
-        raise ArtefactError(f"{other}: the checkpoint of step {step} is missing, from which this run would go on.")
-    if found[0] == folder:
-        take_place(folder, other)
-    shutil.rmtree(folder, ignore_errors=True)
+    for place in (folder, other):
+        if _step_of(place) == step:
+            if place == folder:
+                take_place(folder, other)
+            shutil.rmtree(folder, ignore_errors=True)
+            return
+    raise ArtefactError(f"{other}: the checkpoint of step {step}, from which this run would go on, is missing or not whole.")
+
+
+def _step_of(folder: Path) -> int | None:
+    """None where there is no checkpoint, or one that a kill left half removed."""
+    try:
+        return int(state_of(folder)["step"]) if put_right(folder) else None
+    except ArtefactError:
+        return None
+
+
+def _put_in_place(fresh: Path, folder: Path, old: Path) -> None:
+    """`old` is where what stood in `folder` is until `fresh` has its place."""
+    with disk_errors(folder, what="checkpoint"):
+        if folder.exists():
+            folder.rename(old)
+        fresh.rename(folder)
+        shutil.rmtree(old, ignore_errors=True)
 
 
 def put_right(folder: Path) -> bool:
