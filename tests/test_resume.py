@@ -139,11 +139,16 @@ def test_what_cannot_be_resumed(log: Log, tmp_path: Path) -> None:
     with pytest.raises(ExistsError) as over:
         resume(ended.folder)
     assert str(over.value) == f"{ended.folder}: this run has ended; its bundle is {ended.folder / 'bundle'}."
+    with pytest.raises(ExistsError) as there:
+        fit(config(log, model="popularity"), ended.folder)
+    assert str(there.value) == f"{ended.folder}: this exists already; remove it, or train into another folder."
     write_world(tmp_path / "raw", people=40, items=30, events=12, seed=3)
     prepare(tmp_path / "raw", tmp_path / "log")
     settings = config(log, model="mf", train={"save_every": 0}).model_copy(update={"log": str(tmp_path / "log")})
     with pytest.raises(Killed):
         fit(settings, tmp_path / "run", report=killed_after(1))
+    with pytest.raises(ExistsError, match="remove it, go on with it by --resume, or train into another folder"):
+        fit(settings, tmp_path / "run")
     shutil.rmtree(tmp_path / "log")
     shutil.rmtree(tmp_path / "raw")
     write_world(tmp_path / "raw", people=50, items=35, events=12, seed=4)

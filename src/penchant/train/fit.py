@@ -66,7 +66,7 @@ def fit(config: RunConfig, out: Path | str, *, log: Log | None = None, report: R
     """
     settled(config)  # before the folder, so that of two faults the configuration's is said
     if Path(out).exists():
-        more = ", go on with it by --resume" if (Path(out) / CONFIG).exists() else ""
+        more = ", go on with it by --resume" if (Path(out) / CONFIG).exists() and not _ended(Path(out)) else ""
         raise ExistsError(f"{out}: this exists already; remove it{more}, or train into another folder.")
     return _run(config, Path(out), log, report)
 
@@ -79,9 +79,13 @@ def resume(folder: Path | str, *, log: Log | None = None, report: Report | None 
     folder = Path(folder)
     if not (folder / CONFIG).exists():
         raise ArtefactError(f"{folder}: there is no run here to resume: {CONFIG} is missing.")
-    if (folder / DIAGNOSIS).exists() and (folder / "bundle" / "manifest.json").exists():
+    if _ended(folder):
         raise ExistsError(f"{folder}: this run has ended; its bundle is {folder / 'bundle'}.")
     return _run(read(RunConfig, folder / CONFIG), folder, log, report, resumed=True)
+
+
+def _ended(folder: Path) -> bool:
+    return (folder / DIAGNOSIS).exists() and (folder / "bundle" / "manifest.json").exists()
 
 
 def resumable(folder: Path, log: Log) -> bool:
