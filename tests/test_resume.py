@@ -109,6 +109,19 @@ def test_a_broken_run_ends_with_the_bits_of_one_that_never_broke(kind: str, log:
     assert bits(run) == bits(tmp_path / "whole")
 
 
+def test_a_run_that_continues_a_bundle_is_resumed(log: Log, tmp_path: Path) -> None:
+    """And takes a key of its bundle's model as that model has it."""
+    fit(config(log, model="dien", train={"epochs": 1}), tmp_path / "old")
+    keys = {"bundle": str(tmp_path / "old" / "bundle"), "since": "2000-01-01"}
+    settings = read(RunConfig, {"log": str(log.folder), "grow": keys, "model": {"auxiliary": 1.0}, "train": {"epochs": 2}})
+    whole = fit(settings, tmp_path / "whole")
+    with pytest.raises(Killed):
+        fit(settings, tmp_path / "run", report=killed_after(2))
+    resume(tmp_path / "run")
+    assert bits(tmp_path / "run") == bits(whole.folder)
+    assert (tmp_path / "run" / "growth.json").read_bytes() == (whole.folder / "growth.json").read_bytes()
+
+
 def test_a_run_goes_on_in_the_middle_of_an_epoch(log: Log, tmp_path: Path) -> None:
     settings, seen = config(log, model="din", train={"valid_every": 10_000, "batch_size": 8}), []
     with pytest.raises(Killed):

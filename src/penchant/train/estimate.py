@@ -16,7 +16,7 @@ from penchant.bundle import save_bundle
 from penchant.data.log import Log
 from penchant.evaluate.judge import asked, judge
 from penchant.train.config import RunConfig
-from penchant.train.fit import begin, bundle_of
+from penchant.train.fit import Plan, begin, bundle_of
 from penchant.train.loop import Loop
 
 WARM, STEPS = 3, 30  # steps before those that are timed, and those; fewer where an epoch has fewer
@@ -45,7 +45,7 @@ class Estimate:
 def estimate(config: RunConfig, *, log: Log | None = None) -> Estimate:
     """Measures a run of `config` on this machine as it is now. Raises what `fit` raises before it begins."""
     begun = time.perf_counter()
-    ground, loop, _ = begin(config, log, Path())
+    ground, loop = begin(Plan.of(config), log, Path())
     wanted = ground.config.train
     before = time.perf_counter() - begun
     took = _steps(loop) if loop.learns else [0.0]

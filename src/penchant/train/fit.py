@@ -32,11 +32,12 @@ from penchant.files import disk_errors, sweep, write_text
 from penchant.nn.model import Model
 from penchant.train import checkpoint
 from penchant.train.calibrate import calibrate, refuse_uncalibratable
-from penchant.train.config import RunConfig
+from penchant.train.config import Judging, RunConfig
 from penchant.train.diagnose import Finding, diagnose
 from penchant.train.ground import Ground, prepared, settled
 from penchant.train.grow import continued
 from penchant.train.loop import Loop, Report
+from penchant.train.loss import Loss
 
 CONFIG, DIAGNOSIS = "config.toml", "diagnosis.json"  # the first that a run writes, and the last
 
@@ -64,10 +65,6 @@ def fit(config: RunConfig, out: Path | str, *, log: Log | None = None, report: R
     Raises ConfigError, UnknownNameError (model, metric, loss), ArtefactError, DataError (nobody to judge by), ExistsError, DiskError,
     and TrainingError when the loss stops being a number.
     """
-    settled(config)  # before the folder, so that of two faults the configuration's is said
-    if Path(out).exists():
-        more = ", go on with it by --resume" if (Path(out) / CONFIG).exists() and not _ended(Path(out)) else ""
-        raise ExistsError(f"{out}: this exists already; remove it{more}, or train into another folder.")
     return _run(config, Path(out), log, report)
 
 
@@ -99,21 +96,39 @@ def resumable(folder: Path, log: Log) -> bool:
         return False
 
 
-def begin(config: RunConfig, log: Log | None, out: Path, report: Report | None = None) -> tuple[Ground, Loop, Bundle | None]:
-    """What a run stands on, its moving parts, and the bundle that it continues; nothing is written. Raises what `fit` raises."""
-    origin = None if config.grow is None else load_bundle(config.grow.bundle)
-    if config.grow is not None and origin is not None:
-        config = continued(config, origin, config.grow.bundle)
-    judging, loss = settled(config)
-    ground = prepared(judging.named(config), judging, loss, log or open_log(config.log), origin)
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Plan:
+    """What a run will do, with nothing left to be understood."""
+
+    config: RunConfig
+    judging: Judging
+    loss: Loss
+    origin: Bundle | None  # that it continues
+
+    @classmethod
+    def of(cls, config: RunConfig) -> Plan:
+        """All that can be refused before the Log is read is refused here."""
+        origin = None if config.grow is None else load_bundle(config.grow.bundle)
+        if config.grow is not None and origin is not None:
+            config = continued(config, origin, config.grow.bundle)
+        judging, loss = settled(config)
+        return cls(config=judging.named(config), judging=judging, loss=loss, origin=origin)
+
+
+def begin(plan: Plan, log: Log | None, out: Path, report: Report | None = None) -> tuple[Ground, Loop]:
+    """What a run stands on, and its moving parts; nothing is written. Raises what `fit` raises."""
+    ground = prepared(plan.config, plan.judging, plan.loss, log or open_log(plan.config.log), plan.origin)
     loop = Loop(ground, out, report)
     refuse_uncalibratable(ground.config, ground.model, loop.loss, loop.loader, ground.learned)
-    return ground, loop, origin
+    return ground, loop
 
 
 def _run(config: RunConfig, out: Path, log: Log | None, report: Report | None, *, resumed: bool = False) -> Run:
-    begun = time.perf_counter()
-    ground, loop, origin = begin(config, log, out, report)
+    begun, plan = time.perf_counter(), Plan.of(config)
+    if out.exists() and not resumed:
+        more = ", go on with it by --resume" if (out / CONFIG).exists() and not _ended(out) else ""
+        raise ExistsError(f"{out}: this exists already; remove it{more}, or train into another folder.")
+    (ground, loop), origin = begin(plan, log, out, report), plan.origin
     loop.begun = begun
     growth = None if origin is None else _growth(origin, loop.loader, ground)
     taken = {name: said for name, said in (("growth", growth), ("embeddings", ground.embeddings)) if said is not None}
