@@ -216,6 +216,16 @@ def test_a_step_of_which_any_gradient_is_not_finite_is_left_out(where: str, clip
     assert (optimiser.scale.value, optimiser.scale.skipped, optimiser.scale.good) == (2.0**15, 1, 1)
 
 
+def test_steps_that_are_left_out_are_said(log: Log, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("penchant.train.optimiser.Scale", lambda: Scale(value=2.0**140))  # no float32 holds what comes of it
+    fit(run_config(log, precision="float16", epochs=8), tmp_path / "run")
+    found = [line.get("skipped", 0) for line in written(tmp_path / "run") if "loss" in line]
+    assert found == sorted(found)
+    assert found[0] == 20
+    fit(run_config(log, precision="float32"), tmp_path / "plain")
+    assert not any("skipped" in line for line in written(tmp_path / "plain"))
+
+
 def test_a_scale_is_doubled_after_many_good_steps(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("penchant.train.optimiser.GOOD", 3)
     scale = Scale()

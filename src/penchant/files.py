@@ -81,11 +81,15 @@ def write_new(path: Path, content: str, *, what: str) -> None:
 
 def write_text(path: Path, content: str, *, what: str) -> None:
     """A text file, in place of the one that is there: whole or, after a kill, as it was. Raises DiskError."""
-    with disk_errors(path, what=what):
-        draft = path.with_name(f".{path.name}{PART}")
-        draft.write_text(content, encoding="utf-8")
-        _flush(draft)
-        draft.replace(path)
+    draft = path.with_name(f".{path.name}{PART}")
+    try:
+        with disk_errors(path, what=what):
+            draft.write_text(content, encoding="utf-8")
+            _flush(draft)
+            draft.replace(path)
+            _flush(path.parent)
+    finally:
+        draft.unlink(missing_ok=True)
 
 
 def write_manifest(folder: Path, facts: Mapping[str, Any]) -> None:

@@ -69,7 +69,7 @@ def read_baseline(file: Path) -> dict[str, float]:
 
 
 def compare(now: Mapping[str, float], baseline: Mapping[str, float]) -> Sequence[Compared]:
-    """Each case of now. Raises ArtefactError where the baseline has none of them."""
+    """Each case of now. Raises ArtefactError where the baseline lacks one."""
     if missing := [name for name in now if name not in baseline]:
         raise ArtefactError(f"the baseline has no ratio of {', '.join(missing)}; measure a new one: --write.")
     return [Compared(name=name, now=now[name], baseline=baseline[name]) for name in now]

@@ -81,10 +81,10 @@ def bench_score(
         asked, together = np.arange(candidates), ours.together(np.arange(candidates))
         with nullcontext() if against is None else peer_loop(against, made, asked_of_peer(model, dim, events, seed), folder=peers) as peer:
             found = _rounds(ours, reference, peer, asked, rounds)
-        logit, half, memory = _scored(ours, together), _scored(ours, together, half=True)[0], _scored(ours, together)[1]
+        (logit, memory, _), (half, *_) = _scored(ours, together), _scored(ours, together, half=True)
         alone = torch.cat([ours.model(ours.batch(part)).logit[:, 0] for part in np.array_split(asked, max(candidates // 50, 1))])
         facts = machine() | {"model": model, **sizes, "seed": seed}
-    return _result(found, logit[0][0], half[0], alone, memory, peer, facts)
+    return _result(found, logit[0], half[0], alone, memory, peer, facts)
 
 
 def one_person(events: int, candidates: int, items: int, categories: int, seed: int) -> Made:

@@ -222,7 +222,8 @@ class Loop:
             raise TrainingError(f"{self.out}: the loss is {loss} at step {self.step}; a smaller train.rate or train.table_rate may help.")
         seconds, self.clock = time.perf_counter() - self.clock, time.perf_counter()
         rate = taken * self.config.train.batch_size * self.config.train.accumulate / seconds
-        self._write({"step": self.step, "epoch": epoch, "loss": loss})
+        skipped = 0 if self.optimiser.scale is None else self.optimiser.scale.skipped
+        self._write({"step": self.step, "epoch": epoch, "loss": loss, **({"skipped": skipped} if skipped else {})})
         if self.report:
             best = None if self.best is None else self.best[self.judging.monitor]
             self.report(
